@@ -1,0 +1,149 @@
+"""Ripples of a sheet: height map, rms height and the height correlation spectrum with its noise floor.
+
+Spectrum: G(q) = |sum_j w_j h_j exp(-i q r_j) / rho|^2 / int w^2 dA, angstrom^4, with a Hann window w and the atom
+density rho, so that int G(q) d2q / (2 pi)^2 = <h^2>; a free membrane has G = k_B T / (kappa q^4) (Fasolino, Los and
+Katsnelson, Nature Materials 6, 858 (2007)). Sums run over the atoms themselves: no interpolation damps short waves,
+and independent errors add exactly sum w_j^2 sigma_j^2 / rho^2 / int w^2 dA, the noise floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.interpolate import LinearNDInterpolator
+
+from scant.analysis.bonds import Estimate
+from scant.analysis.neighbours import FrameAtoms, iterate_frames
+from scant.errors import InputError
+
+MIN_ATOMS = 12
+
+
+@dataclass(frozen=True)
+class HeightMap:
+    """Heights (ny, nx) angstrom on a grid, NaN outside the atoms' hull, at positions x (nx,) and y (ny,)."""
+
+    z_angstrom: np.ndarray
+    x_angstrom: np.ndarray
+    y_angstrom: np.ndarray
+
+
+@dataclass(frozen=True)
+class SpectrumSum:
+    """Partial result of a spectrum; sums of two blocks add, so splitting the frames cannot change the result."""
+
+    q_edges_per_angstrom: np.ndarray
+    power_angstrom4: np.ndarray
+    power_squared_angstrom8: np.ndarray
+    noise_angstrom4: np.ndarray
+    n_modes: np.ndarray
+    n_frames: int
+
+    def merge(self, other: SpectrumSum) -> SpectrumSum:
+        """The sum over the frames of both."""
+        if not np.array_equal(self.q_edges_per_angstrom, other.q_edges_per_angstrom):
+            raise InputError("ripple spectra with different q bins cannot be merged; use one set of q_edges_per_angstrom")
+        own, theirs = vars(self), vars(other)
+        return SpectrumSum(self.q_edges_per_angstrom, *(own[name] + theirs[name] for name in list(own)[1:]))
+
+
+@dataclass(frozen=True)
+class RippleSpectrum:
+    """Mean power (angstrom^4) per ring of q (1/angstrom) over all frames, its standard error and the noise floor."""
+
+    q_per_angstrom: np.ndarray
+    power_angstrom4: np.ndarray
+    sigma_power_angstrom4: np.ndarray
+    noise_angstrom4: np.ndarray
+    n_modes: np.ndarray
+    n_frames: int
+
+
+def detrended_heights(atoms: FrameAtoms) -> np.ndarray:
+    """Heights (n,) above the frame's least-squares plane, angstrom: tilt is not ripple."""
+    design = np.column_stack([np.ones(atoms.ids.size), atoms.xyz_angstrom[:, :2]])
+    height = atoms.xyz_angstrom[:, 2]
+    return height - design @ np.linalg.lstsq(design, height, rcond=None)[0]
+
+
+def height_map(atoms: FrameAtoms, spacing_angstrom: float = 0.5) -> HeightMap:
+    """Linear interpolation of the heights between the atoms."""
+    xy = atoms.xyz_angstrom[:, :2]
+    x, y = (np.arange(xy[:, k].min(), xy[:, k].max() + spacing_angstrom, spacing_angstrom) for k in (0, 1))
+    return HeightMap(LinearNDInterpolator(xy, atoms.xyz_angstrom[:, 2])(*np.meshgrid(x, y)), x, y)
+
+
+def default_q_edges(atoms: FrameAtoms, q_max_per_angstrom: float = 1.5) -> np.ndarray:
+    """Rings of width 2 pi / L from the longest wave that the field of view (shorter side L) holds up to q_max."""
+    step = 2 * np.pi / np.ptp(atoms.xyz_angstrom[:, :2], axis=0).min()
+    return np.arange(0.5 * step, q_max_per_angstrom + step, step)
+
+
+def frame_spectrum(atoms: FrameAtoms, q_edges_per_angstrom: np.ndarray) -> SpectrumSum:
+    """Power of one frame, summed over the plane waves of its bounding box in every ring of q."""
+    xy = atoms.xyz_angstrom[:, :2]
+    low, size = xy.min(axis=0), np.ptp(xy, axis=0)
+    window = np.prod(np.sin(np.pi * (xy - low) / size) ** 2, axis=1)
+    density = atoms.ids.size / size.prod()
+    norm = density**2 * size.prod() * (3 / 8) ** 2
+    n_waves = np.ceil(q_edges_per_angstrom[-1] * size / (2 * np.pi)).astype(int)
+    q_x, q_y = (2 * np.pi / side * np.arange(-n, n + 1) for side, n in zip(size, n_waves))
+    waves_x = np.exp(-1j * np.outer(q_x, xy[:, 0])) * (window * detrended_heights(atoms))
+    power = np.abs(waves_x @ np.exp(-1j * np.outer(xy[:, 1], q_y))) ** 2 / norm
+    ring = np.digitize(np.hypot(q_x[:, None], q_y[None, :]).ravel(), q_edges_per_angstrom) - 1
+    inside = (ring >= 0) & (ring < q_edges_per_angstrom.size - 1)
+    sums = [np.bincount(ring[inside], values, minlength=q_edges_per_angstrom.size - 1)
+            for values in (power.ravel()[inside], power.ravel()[inside] ** 2, None)]  # fmt: skip
+    floor = float(np.sum(window**2 * atoms.sigma_angstrom[:, 2] ** 2) / norm)
+    return SpectrumSum(q_edges_per_angstrom, sums[0], sums[1], floor * sums[2], sums[2].astype(np.int64), 1)
+
+
+def ripple_spectrum(total: SpectrumSum) -> RippleSpectrum:
+    """Mean over waves and frames; the standard error counts a wave and its mirror image (q, -q) as one."""
+    count = np.where(total.n_modes > 0, total.n_modes, np.nan)
+    mean = total.power_angstrom4 / count
+    variance = np.maximum(total.power_squared_angstrom8 / count - mean**2, 0.0)
+    centre = 0.5 * (total.q_edges_per_angstrom[1:] + total.q_edges_per_angstrom[:-1])
+    error = np.sqrt(variance / np.maximum(count / 2, 1.0))
+    return RippleSpectrum(centre, mean, error, total.noise_angstrom4 / count, total.n_modes, total.n_frames)
+
+
+def spectrum_of_table(atoms: pl.DataFrame, q_edges_per_angstrom: np.ndarray | None = None) -> RippleSpectrum | None:
+    """Spectrum over all frames that have heights and at least 12 atoms; None when there is none."""
+    total: SpectrumSum | None = None
+    for frame in iterate_frames(atoms):
+        if not frame.has_heights or frame.ids.size < MIN_ATOMS:
+            continue
+        if q_edges_per_angstrom is None:
+            q_edges_per_angstrom = default_q_edges(frame)
+        part = frame_spectrum(frame, q_edges_per_angstrom)
+        total = part if total is None else total.merge(part)
+    return None if total is None else ripple_spectrum(total)
+
+
+def ripple_table(atoms: pl.DataFrame, estimate: Estimate = "noisy") -> pl.DataFrame:
+    """Per frame: frame, n_atoms, rms_height_angstrom (noise-corrected), sigma_rms_height_angstrom, height_range_angstrom.
+
+    `noisy` heights are truth plus noise: their variance is too large by sigma^2; a `posterior_mean` is smoother than
+    the sheet: its variance is too small by sigma^2. The range runs from the 5th to the 95th percentile, uncorrected.
+    """
+    rows = [(a.frame, a.ids.size, *frame_ripple(a, estimate)) for a in iterate_frames(atoms)]
+    schema = {"frame": pl.Int64, "n_atoms": pl.Int64, "rms_height_angstrom": pl.Float64,
+              "sigma_rms_height_angstrom": pl.Float64, "height_range_angstrom": pl.Float64}  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def frame_ripple(atoms: FrameAtoms, estimate: Estimate = "noisy") -> tuple[float | None, float | None, float | None]:
+    """rms height, its sigma and the height range (angstrom) of one frame, as in `ripple_table`; None without heights."""
+    if not atoms.has_heights or atoms.ids.size < MIN_ATOMS:
+        return None, None, None
+    height, variance = detrended_heights(atoms), np.nan_to_num(atoms.sigma_angstrom[:, 2]) ** 2
+    square = float(np.mean(height**2) + np.mean(variance) * (1 if estimate == "posterior_mean" else -1))
+    rms = float(np.sqrt(max(square, 0.0)))
+    # var(mean h^2) = mean(4 h^2 s^2 + 2 s^4) / n, and rms = sqrt(mean h^2).
+    sigma_square = np.sqrt(np.mean(4 * height**2 * variance + 2 * variance**2) / height.size)
+    sigma = float(sigma_square / (2 * rms)) if rms > 0 else float(np.sqrt(sigma_square))
+    low, high = np.percentile(height, [5, 95])
+    return rms, sigma, float(high - low)

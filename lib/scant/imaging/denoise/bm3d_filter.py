@@ -1,0 +1,125 @@
+"""Two-stage BM3D (block matching and 3D filtering) for white Gaussian noise of known sd; our own, single-threaded, vectorised.
+
+Dabov, Foi, Katkovnik & Egiazarian, IEEE Trans. Image Process. 16, 2080 (2007); parameters near Lebrun, IPOL 2, 175 (2012): 8 x 8 patches,
+groups of 16 (hard threshold, bior1.5 then Haar) and 32 (Wiener, DCT then Haar) out of a 39 x 40 window, Kaiser window 2.0. Departures: no
+distance threshold (the group is always full; a threshold changed nothing here), matching on staggered samples, and the search window is
+pushed inwards at the edges, so no pixel is invented there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scant.errors import InputError
+from scant.imaging.denoise.bm3d_kernels import (
+    PATCH,
+    STRIP_COLUMNS,
+    WINDOW_COLUMNS,
+    WINDOW_ROWS,
+    Stage,
+    biorthogonal_matrix,
+    dct_matrix,
+    run_strip,
+)
+
+KAISER_BETA = 2.0
+LARGEST_SPAN_SD = 1e6
+"""Span of an image in noise sd beyond which float32 no longer resolves the noise."""
+SMALLEST_SIDE = max(WINDOW_ROWS, WINDOW_COLUMNS) + PATCH - 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """step_px between reference patches; hard_threshold in noise sd; wiener_strength: factor on the second stage's noise variance."""
+
+    step_px: int = 5
+    hard_threshold: float = 2.65
+    wiener_strength: float = 1.0
+
+
+DEFAULT_PROFILE = Profile()
+FINE_PROFILE = Profile(step_px=3)
+"""Under half of the default's speed; gains up to 0.13 dB, and up to 0.4 dB around vacancies."""
+
+
+def bm3d(image: npt.NDArray, sigma: float, profile: Profile = DEFAULT_PROFILE) -> npt.NDArray[np.float32]:
+    """Denoised image (y, x) float32.
+
+    image (y, x): any real type; white Gaussian noise of sd `sigma`, in the image's units. Images under 47 pixels a side are extended by
+    reflection. Raises InputError for NaN or infinite pixels (inpaint bad pixels first), a sigma that is not positive
+    or under 1e-6 of the image's span, or an image that is not 2D.
+    """
+    check_finite(image)
+    _check_settings(image, sigma, profile)
+    shape = image.shape
+    noisy = np.ascontiguousarray(image, dtype=np.float32)
+    # a common offset of thousands of sd would cost float32 digits
+    offset = float(noisy.mean(dtype=np.float64))
+    noisy = (noisy - np.float32(offset)) / np.float32(sigma)
+    missing = [max(0, SMALLEST_SIDE - side) for side in shape]
+    if any(missing):
+        noisy = np.pad(noisy, [(0, extra) for extra in missing], mode="symmetric")
+    pilot = _filtered(noisy, noisy, profile, hard=True)
+    final = _filtered(noisy, pilot, profile, hard=False)
+    return np.ascontiguousarray(final[: shape[0], : shape[1]]) * np.float32(sigma) + np.float32(offset)
+
+
+def check_finite(image: npt.NDArray) -> None:
+    """Raises InputError unless the array is one image (y, x) of finite values; names the first pixel that is not."""
+    if image.ndim != 2 or image.size == 0:
+        raise InputError(f"one image (y, x) is denoised at a time; this array has shape {image.shape}")
+    bad = np.argwhere(~np.isfinite(image))
+    if len(bad):
+        y, x = bad[0]
+        raise InputError(f"{len(bad)} pixels are NaN or infinite, the first at (y, x) = ({y}, {x}): inpaint bad pixels before denoising")
+
+
+def _check_settings(image: npt.NDArray, sigma: float, profile: Profile) -> None:
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise InputError(f"the noise sd for BM3D is {sigma}; it must be finite and above 0: take it from the calibration")
+    span_sd = (float(image.max()) - float(image.min())) / sigma
+    if span_sd > LARGEST_SPAN_SD:
+        raise InputError(
+            f"the image spans {span_sd:.3g} noise sd, more than {LARGEST_SPAN_SD:.0e}: give sigma ({sigma}) in the image's units"
+        )
+    if not 1 <= profile.step_px <= PATCH:
+        raise InputError(f"step_px is {profile.step_px}; reference patches must overlap: 1 to {PATCH} px")
+
+
+def _filtered(noisy: npt.NDArray[np.float32], pilot: npt.NDArray[np.float32], profile: Profile, *, hard: bool) -> npt.NDArray[np.float32]:
+    matrix = (biorthogonal_matrix() if hard else dct_matrix()).astype(np.float32)
+    strength = np.float32(profile.hard_threshold if hard else profile.wiener_strength)
+    kaiser = np.kaiser(PATCH, KAISER_BETA)
+    window = np.outer(kaiser, kaiser).astype(np.float32)
+    rows, columns = (_reference_places(side, profile.step_px) for side in noisy.shape)
+    sums = np.zeros((noisy.shape[0], 2, noisy.shape[1]), dtype=np.float32)
+    for first, stop, inside in _strips(columns, noisy.shape[1]):
+        strip = Stage(
+            hard, np.ascontiguousarray(noisy[:, first:stop]), np.ascontiguousarray(pilot[:, first:stop]), matrix, strength, window
+        )
+        part = np.zeros((noisy.shape[0], 2, stop - first), dtype=np.float32)
+        run_strip(strip, rows, inside, part)
+        sums[:, :, first:stop] += part
+    return sums[:, 0] / sums[:, 1]
+
+
+def _strips(columns: npt.NDArray[np.int64], side: int) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
+    """First and last image column (exclusive) that a strip of reference columns needs, and those references counted from the first."""
+    last = side - PATCH + 1 - WINDOW_COLUMNS
+    starts = np.clip(columns - WINDOW_COLUMNS // 2, 0, last)
+    of_strip = columns // STRIP_COLUMNS
+    for strip in np.unique(of_strip):
+        members = np.flatnonzero(of_strip == strip)
+        first, stop = int(starts[members[0]]), int(starts[members[-1]]) + WINDOW_COLUMNS + PATCH - 1
+        yield first, stop, columns[members] - first
+
+
+def _reference_places(side: int, step_px: int) -> npt.NDArray[np.int64]:
+    """Every step_px-th patch position, and the last one, so that the far edge is covered."""
+    last = side - PATCH
+    return np.unique(np.append(np.arange(0, last, step_px, dtype=np.int64), last))

@@ -1,0 +1,89 @@
+"""Bonds turned by 90 degrees: candidates by their residual, decision by the energy of the best local fit either way."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_OUTSIDE, Detection, refitted, turned_pair, with_turned_bond
+from scant.imaging.fit import Observation, Springs, neighbour_pairs, refine, spring_force
+from scant.imaging.missing import Simulator
+from scant.imaging.template import overlaps, responses, visible_weight
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PRIOR_LOG_ODDS = float(np.log(1e-4))
+CANDIDATES = 8
+PROMISING = 0.6
+WINDOW_BONDS = 6.0
+FREE_BONDS = 3.0
+
+
+def turn_bonds(observation: Observation, state: Detection, simulate: Simulator | None, bond_px: float, most: int = 20) -> Detection:
+    """Turn the bonds that explain the image better so, one after the other, each the best of its round."""
+    for _ in range(most):
+        gains = []
+        for candidate in turn_candidates(observation, state):
+            turned = with_turned_bond(state, candidate)
+            before = local_energy(observation, state, state, candidate, bond_px, simulate)
+            gains.append((before - local_energy(observation, state, turned, candidate, bond_px, simulate) + PRIOR_LOG_ODDS, turned))
+        if not gains or max(g for g, _ in gains) <= 0:
+            return state
+        state = refitted(max(gains, key=lambda pair: pair[0])[1], observation, bond_px)
+    return state
+
+
+def turn_candidates(observation: Observation, state: Detection) -> list[int]:
+    """Bonds whose turning, everything else held still, changes chi^2 most favourably."""
+    clean = (state.flag & (FLAG_CONTAMINATED | FLAG_OUTSIDE | FLAG_DEFECT)) == 0
+    usable = np.nonzero(clean[state.bonds].all(axis=1))[0]
+    if not len(usable):
+        return []
+    pairs = state.bonds[usable]
+    turned = turned_pair(state.positions_px, pairs).reshape(-1, 2)
+    weighted = state.fit.residual * observation.weight
+    old = responses(state.positions_px, weighted, state.template)[:, 0]
+    new = responses(turned, weighted, state.template)[:, 0].reshape(-1, 2)
+    # |r + t_old - t_new|^2 - |r|^2 = 2 r.(t_old - t_new) + |t_old - t_new|^2; the last term is nearly the same for all bonds
+    linear = 2 * (old[pairs].sum(axis=1) - new.sum(axis=1))
+    order = np.argsort(linear)[: 4 * CANDIDATES]
+    quadratic = np.array([_difference_norm(observation, state, pairs[k], turned[2 * k : 2 * k + 2]) for k in order])
+    gain = linear[order] + quadratic
+    best = [k for k in np.argsort(gain)[:CANDIDATES] if gain[k] < PROMISING * quadratic[k]]
+    return [int(usable[order[k]]) for k in best]
+
+
+def _difference_norm(observation: Observation, state: Detection, pair: Ints, turned: Array) -> float:
+    points = np.concatenate([state.positions_px[pair], turned])
+    pairs = neighbour_pairs(points, 1e9)
+    sign = np.array([1.0, 1.0, -1.0, -1.0])
+    overlap = overlaps(points, pairs, visible_weight(points, observation.weight, state.template), state.template)[:, 0, 0]
+    double = np.where(pairs[:, 0] == pairs[:, 1], 1.0, 2.0)
+    return float((overlap * double * sign[pairs[:, 0]] * sign[pairs[:, 1]]).sum())
+
+
+def local_energy(
+    observation: Observation, original: Detection, state: Detection, bond_number: int, bond_px: float, simulate: Simulator | None
+) -> float:
+    """Energy of the best fit around a bond, springs near it free so that both ways of bonding are judged alike.
+
+    With a simulator the image term is that of the simulated window at the fitted positions, its contrast scaled to the frame.
+    """
+    centre = original.positions_px[original.bonds[bond_number]].mean(axis=0)
+    reach = WINDOW_BONDS * bond_px
+    low = np.maximum(np.floor(centre - reach).astype(int), 0)
+    crop = observation.crop(slice(low[1], int(centre[1] + reach) + 1), slice(low[0], int(centre[0] + reach) + 1))
+    inside = np.nonzero(np.abs(original.positions_px - centre).max(axis=1) < reach + 3 * bond_px)[0]
+    number = np.full(len(state.positions_px), -1)
+    number[inside] = np.arange(len(inside))
+    kept = (number[state.bonds] >= 0).all(axis=1)
+    bonds = state.bonds[kept]
+    near = np.hypot(*(original.positions_px - centre).T) < FREE_BONDS * bond_px
+    springs = Springs(number[bonds], state.reference_px[bonds[:, 1]] - state.reference_px[bonds[:, 0]], near[bonds].any(axis=1), bond_px)
+    fit = refine(crop, state.positions_px[inside] - low, np.ones(len(inside)), springs, template=state.template, iterations=5)
+    if simulate is None:
+        return fit.energy
+    image = crop.high_passed(simulate(fit.positions_px, (crop.image.shape[0], crop.image.shape[1])))
+    scale = float((image * crop.image * crop.weight).sum() / max(float((image**2 * crop.weight).sum()), 1e-12))
+    return 0.5 * float(((crop.image - scale * image) ** 2 * crop.weight).sum()) + spring_force(fit.positions_px, springs)[2]

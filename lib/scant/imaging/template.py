@@ -1,0 +1,204 @@
+"""An image of atoms as a sum of equal, round templates: the template from its transfer function, rendering, responses, overlaps.
+
+The template is kept as its two-dimensional Fourier transform H(k), radial. Its profile h(r) = 2 pi int H(k) J0(2 pi k r) k dk, and the
+overlap of two atoms a distance d apart, C(d) = 2 pi int H(k)^2 J0(2 pi k d) k dk, are tabulated against the squared distance, so a pixel
+costs one look-up and the normal equations none. With the optics known, H is the linear contrast transfer of one atom; without, a mixture
+of Gaussians that has no integral (a weak phase object puts nothing into its own low frequencies). Both signs and rings are allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import j0
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+GAUSSIAN_WIDTHS = (0.21, 0.36, 0.7)
+REACH = 2.6
+TABLE_STEPS = 1500
+FREQUENCY_STEPS = 256
+TAPER = 0.85
+GAUSSIAN_CUTOFF = 2.5
+CORRECTION = 0.1
+
+
+@dataclass(frozen=True)
+class TemplateBasis:
+    """Transfer functions H_m(k), (m, nk), at `k_per_px` (nk,), with profile tables (m, nq) at r^2 = 0, dq, 2 dq, ... px^2.
+
+    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free.
+    """
+
+    k_per_px: Array
+    transfer: Array
+    penalty: Array
+    profile: Array
+    step_px2: float
+    radius_px: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """Image of one atom in electrons: `profile_e` over r^2 in steps of `step_px2`, zero beyond `radius_px`.
+
+    `overlap_e2` (3, nq) holds C, C'/d and (C'' - C'/d)/d^2, all high-passed and per unit pixel weight, on the same steps up to twice the
+    radius: what the normal equations are made of.
+    """
+
+    profile_e: Array
+    overlap_e2: Array
+    step_px2: float
+    radius_px: int
+
+    def __call__(self, r_px: Array) -> Array:
+        """Radial profile in electrons."""
+        nodes = np.arange(len(self.profile_e)) * self.step_px2
+        return np.asarray(np.interp(np.asarray(r_px) ** 2, nodes, self.profile_e, right=0.0))
+
+
+def gaussian_basis(bond_px: float) -> TemplateBasis:
+    """Mixture for unknown optics: Gaussians, each less the widest one so that its integral vanishes."""
+    k = np.linspace(0, GAUSSIAN_CUTOFF / bond_px, FREQUENCY_STEPS)
+    return _tabulate(k, _gaussians(k, bond_px), np.zeros(len(GAUSSIAN_WIDTHS) - 1), bond_px)
+
+
+def optical_basis(k_per_angstrom: Array, transfer: Array, bond_px: float, pixel_size_angstrom: float) -> TemplateBasis:
+    """Basis from the linear transfer of one atom, `transfer` (nk,) in any scale at `k_per_angstrom` (nk,) rising from 0.
+
+    Nominal optics and a linear transfer are never exact, so the Gaussians follow as small corrections (prior sd `CORRECTION`).
+    """
+    k = np.linspace(0, min(float(k_per_angstrom[-1]), 0.5 / pixel_size_angstrom), FREQUENCY_STEPS) * pixel_size_angstrom
+    row = np.interp(k / pixel_size_angstrom, k_per_angstrom, transfer)
+    rows = np.concatenate([row[None] / np.abs(row).max(), _gaussians(k, bond_px)])
+    return _tabulate(k, rows, np.array([0.0] + [1 / CORRECTION**2] * (len(GAUSSIAN_WIDTHS) - 1)), bond_px)
+
+
+def _gaussians(k_per_px: Array, bond_px: float) -> Array:
+    sigma = np.array(GAUSSIAN_WIDTHS) * bond_px
+    rows = np.exp(-2 * (np.pi * sigma[:, None] * k_per_px) ** 2)
+    rows = rows[:-1] - rows[-1]
+    return np.asarray(rows / rows.max(axis=1, keepdims=True))
+
+
+def combine(basis: TemplateBasis, weights: Array, high_pass_px: float) -> Template:
+    """Template of given weights, and its overlap tables behind the high-pass 1 - Gaussian of width `high_pass_px`."""
+    k, transfer = basis.k_per_px, weights @ basis.transfer
+    power = (transfer * (1 - np.exp(-2 * (np.pi * high_pass_px * k) ** 2))) ** 2 * 2 * np.pi * k * np.gradient(k)
+    size = 4 * (basis.profile.shape[1] - 1) + 1
+    q = np.arange(size) * basis.step_px2
+    c = np.interp(q, q[::8], j0(2 * np.pi * np.sqrt(q[::8])[:, None] * k) @ power)
+    # with q = d^2: C'(d)/d = 2 dC/dq and (C'' - C'/d)/d^2 = 4 d2C/dq2
+    coarse = slice(None, None, 8)
+    slope = np.interp(q, q[coarse], 2 * np.gradient(c[coarse], q[coarse]))
+    bend = np.interp(q, q[coarse], 4 * np.gradient(np.gradient(c[coarse], q[coarse]), q[coarse]))
+    return Template(weights @ basis.profile, np.stack([c, slope, bend]), basis.step_px2, basis.radius_px)
+
+
+def render(positions_px: Array, amplitude: Array, template: Template | TemplateBasis, shape: tuple[int, ...], component: int = 0) -> Array:
+    """Sum of templates (or of one component of a basis) at (n, 2) positions (x, y), each times its amplitude, on a (ny, nx) grid."""
+    image = np.zeros((shape[0], shape[1]))
+    profile = template.profile_e if isinstance(template, Template) else template.profile[component]
+    _render(positions_px, amplitude, profile, template.step_px2, template.radius_px, image)
+    return image
+
+
+def responses(positions_px: Array, image: Array, template: Template) -> Array:
+    """(n, 3): correlation of an image with each atom's template and with its derivatives by the atom's x and y."""
+    out = np.zeros((len(positions_px), 3))
+    _responses(positions_px, image, template.profile_e, template.step_px2, template.radius_px, out)
+    return out
+
+
+def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Template) -> Array:
+    """(p, 3, 3): overlaps of (template, d/dx, d/dy) of the atoms of each pair (p, 2), per unit pixel weight times what of them is visible.
+
+    `visible` (n,) is each atom's mean pixel weight; the pair gets the geometric mean.
+    """
+    d = positions_px[pairs[:, 1]] - positions_px[pairs[:, 0]]
+    nodes = np.arange(template.overlap_e2.shape[1]) * template.step_px2
+    c, slope, bend = (np.interp((d**2).sum(axis=1), nodes, row, right=0.0) for row in template.overlap_e2)
+    out = np.empty((len(pairs), 3, 3))
+    out[:, 0, 0] = c
+    # C depends on r_j - r_i: d/dx_i = -dC/dd, d/dx_j = +dC/dd, and d2/dx_i dx_j = -d2C/dd2
+    out[:, 1:, 0], out[:, 0, 1:] = -slope[:, None] * d, slope[:, None] * d
+    out[:, 1:, 1:] = -(slope[:, None, None] * np.eye(2) + bend[:, None, None] * d[:, :, None] * d[:, None, :])
+    return out * np.sqrt(visible[pairs[:, 0]] * visible[pairs[:, 1]])[:, None, None]
+
+
+def visible_weight(positions_px: Array, weight: Array, template: Template) -> Array:
+    """(n,) mean pixel weight under the squared template of each atom: falls off at the edge of the view and at masked pixels."""
+    out = np.zeros(len(positions_px))
+    _visible(positions_px, weight, template.profile_e, template.step_px2, template.radius_px, out)
+    return out
+
+
+def _tabulate(k: Array, transfer: Array, penalty: Array, bond_px: float) -> TemplateBasis:
+    radius = REACH * bond_px
+    q = np.linspace(0, radius**2, TABLE_STEPS)
+    measure = 2 * np.pi * k * np.gradient(k)
+    profile = (transfer * measure) @ j0(2 * np.pi * k[:, None] * np.sqrt(q))
+    fade = np.clip((np.sqrt(q) / radius - TAPER) / (1 - TAPER), 0, 1)
+    return TemplateBasis(k, transfer, penalty, profile * np.cos(0.5 * np.pi * fade) ** 2, float(q[1]), int(np.ceil(radius)))
+
+
+@numba.njit(cache=True)
+def _bounds(position, radius, shape):  # type: ignore[no-untyped-def]
+    x0, y0 = int(np.floor(position[0] + 0.5)), int(np.floor(position[1] + 0.5))
+    return max(y0 - radius, 0), min(y0 + radius + 1, shape[0]), max(x0 - radius, 0), min(x0 + radius + 1, shape[1])
+
+
+@numba.njit(cache=True)
+def _render(positions, amplitude, profile, step, radius, image):  # type: ignore[no-untyped-def]
+    last, inverse = profile.size - 1, 1.0 / step
+    for n in range(positions.shape[0]):
+        ya, yb, xa, xb = _bounds(positions[n], radius, image.shape)
+        for y in range(ya, yb):
+            dy2 = (y - positions[n, 1]) ** 2
+            for x in range(xa, xb):
+                s = ((x - positions[n, 0]) ** 2 + dy2) * inverse
+                i = int(s)
+                if i < last:
+                    image[y, x] += amplitude[n] * (profile[i] + (s - i) * (profile[i + 1] - profile[i]))
+
+
+@numba.njit(cache=True)
+def _responses(positions, image, profile, step, radius, out):  # type: ignore[no-untyped-def]
+    last, inverse = profile.size - 1, 1.0 / step
+    for n in range(positions.shape[0]):
+        ya, yb, xa, xb = _bounds(positions[n], radius, image.shape)
+        value, along_x, along_y = 0.0, 0.0, 0.0
+        for y in range(ya, yb):
+            dy = y - positions[n, 1]
+            for x in range(xa, xb):
+                dx = x - positions[n, 0]
+                s = (dx * dx + dy * dy) * inverse
+                i = int(s)
+                if i < last:
+                    rise = profile[i + 1] - profile[i]
+                    value += image[y, x] * (profile[i] + (s - i) * rise)
+                    pull = -2.0 * inverse * rise * image[y, x]
+                    along_x += pull * dx
+                    along_y += pull * dy
+        out[n, 0], out[n, 1], out[n, 2] = value, along_x, along_y
+
+
+@numba.njit(cache=True)
+def _visible(positions, weight, profile, step, radius, out):  # type: ignore[no-untyped-def]
+    last, inverse = profile.size - 1, 1.0 / step
+    for n in range(positions.shape[0]):
+        x0, y0 = int(np.floor(positions[n, 0] + 0.5)), int(np.floor(positions[n, 1] + 0.5))
+        total, seen = 0.0, 0.0
+        for y in range(y0 - radius, y0 + radius + 1):
+            for x in range(x0 - radius, x0 + radius + 1):
+                i = int(((x - positions[n, 0]) ** 2 + (y - positions[n, 1]) ** 2) * inverse)
+                if i < last:
+                    square = profile[i] ** 2
+                    total += square
+                    if 0 <= y < weight.shape[0] and 0 <= x < weight.shape[1]:
+                        seen += square * weight[y, x]
+        out[n] = seen / total if total > 0 else 0.0

@@ -1,0 +1,108 @@
+"""Simulated annealing of many replicas at once: Metropolis-corrected Hamiltonian moves on a geometric schedule.
+
+Samples exp(-E / tau) with tau_k = tau_0 alpha^k down to tau = 1, the posterior, and goes on there for its moments
+(DESIGN 4). Moves: Hamiltonian dynamics (Duane et al., Phys. Lett. B 195 (1987) 216; Neal, Handbook of MCMC, 2011) in
+mode coordinates; acceptance makes every step exact whatever the integrator's error. Each replica adapts its own step
+and draws from its own stream, so its result does not depend on the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scant.xp import array_module, to_numpy
+
+Energy = Callable[[Any], tuple[Any, Any, Any]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """tau falls from `tau_start` to 1 in `n_temperatures` steps of `moves_per_temperature`; then `n_samples` moves at 1.
+
+    One move is `leapfrog_steps` evaluations of energy and gradient. The first `burn_in` moves at tau = 1 are not counted.
+    """
+
+    tau_start: float
+    n_temperatures: int
+    moves_per_temperature: int
+    burn_in: int
+    n_samples: int
+    leapfrog_steps: int
+    target_acceptance: float = 0.8
+
+    @property
+    def n_moves(self) -> int:
+        """Moves of one chain, sampling included."""
+        return len(self.taus()) + self.n_samples
+
+    def taus(self) -> np.ndarray:
+        """Temperature of every move before sampling, in order."""
+        ladder = self.tau_start ** (1 - np.arange(self.n_temperatures) / max(self.n_temperatures, 1))
+        return np.concatenate([np.repeat(ladder, self.moves_per_temperature), np.ones(self.burn_in)])
+
+
+@dataclass
+class Chain:
+    """State of a batch of replicas in mode coordinates u (B, N, 3), with what the next move needs."""
+
+    u: Any
+    energy: Any
+    gradient: Any
+    misfit: Any
+    step: np.ndarray
+    accepted: list[np.ndarray] = field(default_factory=list)
+    trace: list[np.ndarray] = field(default_factory=list)
+
+
+def start_chain(energy: Energy, u: Any, step: float = 0.3) -> Chain:
+    """A chain at u (B, N, 3), before its first move."""
+    value, gradient, misfit = energy(u)
+    return Chain(u, value, gradient, misfit, np.full(u.shape[0], step))
+
+
+def hamiltonian_move(chain: Chain, energy: Energy, tau: float, n_steps: int, streams: list[np.random.Generator]) -> None:
+    """One Metropolis move of every replica; the chain is updated in place.
+
+    A replica whose trajectory ends in a non-finite energy rejects it, as Metropolis demands.
+    """
+    xp = array_module(chain.u)
+    shape, dtype = chain.u.shape, chain.u.dtype
+    momentum = xp.asarray(np.stack([s.standard_normal(shape[1:], dtype=np.float32) for s in streams]), dtype)
+    jitter = np.array([s.uniform(0.8, 1.2) for s in streams])
+    log_uniform = np.log([s.uniform() for s in streams])
+    step = xp.asarray(chain.step * jitter * math.sqrt(tau), dtype)[:, None, None]
+    kick = step / tau
+    kinetic = _kinetic(momentum)
+    u, gradient = chain.u, chain.gradient
+    momentum = momentum - 0.5 * kick * gradient
+    # A trajectory that runs away overflows before it is rejected.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for n in range(n_steps):
+            u = u + step * momentum
+            value, gradient, misfit = energy(u)
+            momentum = momentum - (kick if n < n_steps - 1 else 0.5 * kick) * gradient
+        log_ratio = to_numpy((chain.energy - value) / tau + kinetic - _kinetic(momentum))
+    log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
+    accept = log_uniform < log_ratio
+    keep = xp.asarray(accept)
+    chain.u = xp.where(keep[:, None, None], u, chain.u)
+    chain.gradient = xp.where(keep[:, None, None], gradient, chain.gradient)
+    chain.energy = xp.where(keep, value, chain.energy)
+    chain.misfit = xp.where(keep, misfit, chain.misfit)
+    chain.accepted.append(np.exp(np.minimum(log_ratio, 0)))
+    chain.trace.append(to_numpy(chain.energy))
+
+
+def _kinetic(momentum: Any) -> Any:
+    return 0.5 * (momentum**2).sum(axis=(1, 2), dtype=np.float64)
+
+
+def adapt_step(chain: Chain, target_acceptance: float, n_moves: int) -> None:
+    """Robbins-Monro on log step towards the target acceptance; to be stopped before sampling begins."""
+    gain = 0.6 / math.sqrt(1 + n_moves / 10)
+    chain.step = np.clip(chain.step * np.exp(gain * (chain.accepted[-1] - target_acceptance)), 1e-3, 2.0)

@@ -1,0 +1,51 @@
+"""Optics and structures of a few frames in turn: fit on the flat lattice, anneal briefly, fit again on what was found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from scant.errors import CalibrationError
+from scant.inference.anneal import Schedule
+from scant.inference.optics_fit import CalibrationFrame, OpticsFit, fit_optics
+from scant.inference.prepare import reach_beyond_view_angstrom
+from scant.inference.refine import FrameProblem, RefineSettings, refine_frames
+from scant.physics.forward import ImageGrid
+from scant.physics.optics import Optics
+
+# ASSUME: room temperature is near enough here: heights enter the optics only through their spread about zero.
+BRIEF = RefineSettings(
+    Schedule(tau_start=8.0, n_temperatures=6, moves_per_temperature=6, burn_in=14, n_samples=16, leapfrog_steps=8),
+    n_chains=1, temperature_k=300.0, lattice_constant_angstrom=2.46, minimum_correlation=-1.0, seed=0,
+)  # fmt: skip
+TAIL_ANGSTROM = 2.0
+NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
+MINIMUM_CORRELATION = 0.02
+
+
+def calibrate_optics(nominal: Optics, problems: list[FrameProblem], pixel_size_angstrom: float, lattice_constant_angstrom: float, seed: int) -> OpticsFit:
+    """Fit defocus, astigmatism, envelope and contrast to the frames; the structures come from a brief annealing under the first fit.
+
+    Raises CalibrationError when model and data do not match at all: the wrong sign of the contrast, or other optics.
+    """
+    shape = problems[0].counts_e.shape
+    reach = reach_beyond_view_angstrom(problems, (shape[0], shape[1]), pixel_size_angstrom)
+    grid = ImageGrid.padded(shape[0], shape[1], pixel_size_angstrom, reach + TAIL_ANGSTROM)
+    centre = nominal.with_values(envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2)
+    flat = fit_optics(centre, grid, [_frame(p, p.positions) for p in problems])
+    if flat.correlation < MINIMUM_CORRELATION:
+        raise CalibrationError(
+            f"model and data correlate by {flat.correlation:.3f} at the best optics (defocus {flat.optics.defocus_angstrom:.0f} A), at least "
+            f"{MINIMUM_CORRELATION} is needed: check the signs of defocus_angstrom and cs_um, and the pixel size"
+        )
+    settings = replace(BRIEF, lattice_constant_angstrom=lattice_constant_angstrom, seed=seed)
+    annealed = []
+    for problem in problems:
+        estimates, _ = refine_frames([problem], flat.optics, grid, settings)
+        annealed += [_frame(problem, estimate.positions) for estimate in estimates]
+    return fit_optics(centre, grid, annealed or [_frame(p, p.positions) for p in problems], start=flat.optics)
+
+
+def _frame(problem: FrameProblem, positions: np.ndarray) -> CalibrationFrame:
+    return CalibrationFrame(problem.counts_e.astype(float), problem.inverse_variance, positions, problem.species)

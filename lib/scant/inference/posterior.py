@@ -1,0 +1,71 @@
+"""Posterior moments from chains: mean, honest standard deviation, R-hat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scant.xp import to_numpy
+
+
+@dataclass
+class Moments:
+    """Running mean and scatter of positions (B, N, 3), in double precision, with the soft coordinates kept for R-hat."""
+
+    count: int = 0
+    mean: Any = 0.0
+    scatter: Any = 0.0
+    soft: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, positions: Any, soft: Any) -> None:
+        """Add one sample (Welford's update) and its soft coordinates (B, K)."""
+        self.count += 1
+        sample = positions.astype(np.float64)
+        delta = sample - self.mean
+        self.mean = self.mean + delta / self.count
+        self.scatter = self.scatter + delta * (sample - self.mean)
+        self.soft.append(to_numpy(soft))
+
+
+def chain_weights(energies: np.ndarray) -> np.ndarray:
+    """Weights (F, C) of chains whose energies while sampling are (S, F, C): the basin is chosen by energy.
+
+    exp(-E / e) with e the standard error of a chain's mean energy, from the scatter of its quarters (at least one k_B T):
+    chains that tie within their noise are pooled, a chain that is clearly higher sits in a wrong basin and drops out.
+    """
+    quarters = np.stack([part.mean(axis=0) for part in np.array_split(energies, 4)])
+    error = np.maximum(quarters.std(axis=0, ddof=1).mean(axis=-1, keepdims=True) / 2, 1.0)
+    mean = energies.mean(axis=0)
+    weights = np.exp(-(mean - mean.min(axis=-1, keepdims=True)) / error)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def combine_chains(moments: Moments, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (F, N, 3) and standard deviation (F, N, 3) from replicas ordered frame by frame, chains together; weights (F, C).
+
+    The variance is that within chains plus that between their means, plus the error of the pooled mean itself:
+    basins that tie say so in sigma.
+    """
+    shape = (*weights.shape, *moments.mean.shape[1:])
+    w = weights[:, :, None, None]
+    means, within = to_numpy(moments.mean).reshape(shape), to_numpy(moments.scatter).reshape(shape) / max(moments.count - 1, 1)
+    mean = (w * means).sum(axis=1)
+    effective = 1 / (weights**2).sum(axis=1)[:, None, None]
+    between = (w * (means - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.sqrt((w * within).sum(axis=1) + between * (1 + 1 / effective))
+
+
+def split_r_hat(samples: np.ndarray) -> np.ndarray:
+    """Split R-hat (Gelman et al., Bayesian Data Analysis, 3rd ed., sec. 11.4) of samples (S, C, K): one value per coordinate K.
+
+    Each chain is cut in halves, so that one chain alone can also fail.
+    """
+    half = samples.shape[0] // 2
+    if half < 2:
+        return np.full(samples.shape[2], np.nan)
+    halves = np.concatenate([samples[:half], samples[half : 2 * half]], axis=1)
+    within = halves.var(axis=0, ddof=1).mean(axis=0)
+    between = halves.mean(axis=0).var(axis=0, ddof=1)
+    return np.sqrt((half - 1) / half + between / np.maximum(within, 1e-30))

@@ -1,0 +1,100 @@
+"""Frames through the annealer: what a worker reads and calls for a batch, and the tables that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from scant.errors import FrameFailure
+from scant.imaging.correction import counts_and_weights
+from scant.imaging.counts import Detector
+from scant.inference.prepare import frame_problem, reach_beyond_view_angstrom
+from scant.inference.refine import FrameEstimate, FrameProblem, RefineSettings, refine_frames
+from scant.io.store import read_frames
+from scant.io.structures import read_table
+from scant.physics.forward import ImageGrid
+from scant.physics.optics import Optics
+
+FLAG_NOT_CONVERGED = 1 << 8
+TAIL_ANGSTROM = 2.0
+ATOMS = {
+    "frame": pl.Int64, "id": pl.Int64, "species": pl.String,
+    **{f"{prefix}{axis}_angstrom": pl.Float64 for prefix in ("", "sigma_") for axis in "xyz"}, "flag": pl.Int64,
+}  # fmt: skip
+CONVERGENCE = {
+    "energy": pl.Float64, "chains_in_basin": pl.Int64, "reduced_chi2": pl.Float64, "correlation": pl.Float64, "intensity_e": pl.Float64,
+    "acceptance": pl.Float64, "r_hat": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """A frame's estimate or its failure: exactly one is None."""
+
+    frame: int
+    estimate: FrameEstimate | None
+    failure: FrameFailure | None
+
+
+@dataclass(frozen=True)
+class AnnealTask:
+    """Called with a tuple of frames by a worker; reads raw counts and sites, anneals the batch."""
+
+    movie: str
+    sites: str
+    detector: Detector
+    optics: Optics
+    pixel_size_angstrom: float
+    species: tuple[str, ...]
+    settings: RefineSettings
+    hit_threshold_sigma: float
+    device: str
+
+    def __call__(self, frames: Sequence[int]) -> list[Annealed]:
+        table = read_table(self.sites)
+        problems = [self.problem(table.filter(frame=frame), frame) for frame in frames]
+        height_px, width_px = self.detector.bad.shape
+        reach = reach_beyond_view_angstrom(problems, (height_px, width_px), self.pixel_size_angstrom)
+        grid = ImageGrid.padded(height_px, width_px, self.pixel_size_angstrom, reach + TAIL_ANGSTROM)
+        estimates, failures = refine_frames(problems, self.optics, grid, self.settings, self.device)
+        found = {e.frame: Annealed(e.frame, e, None) for e in estimates} | {f.frame: Annealed(f.frame, None, f) for f in failures}
+        return [found[frame] for frame in frames]
+
+    def problem(self, rows: pl.DataFrame, frame: int) -> FrameProblem:
+        """One frame as the annealer wants it, flat to begin with."""
+        raw = read_frames(self.movie, frame, frame + 1)[0]
+        counts_e, weights = counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
+        return frame_problem(frame, counts_e, weights, rows.to_dict(as_series=False), self.pixel_size_angstrom, self.species)
+
+
+def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:
+    """Atoms whose centre lies in the field of view, in frame and identity order, with the standard deviation of each coordinate.
+
+    ids: frame, atom, id. Flags are those of localise, and FLAG_NOT_CONVERGED where the chains of the frame disagree.
+    """
+    parts = [_frame_atoms(r.estimate, sites.filter(frame=r.frame), task) for r in results if r.estimate is not None]
+    if not parts:
+        return pl.DataFrame(schema=ATOMS)
+    return pl.concat(parts).join(ids, on=["frame", "atom"], how="left").select(*ATOMS).sort("frame", "id")
+
+
+def _frame_atoms(estimate: FrameEstimate, rows: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:
+    height_px, width_px = task.detector.bad.shape
+    not_converged = 0 if estimate.converged else FLAG_NOT_CONVERGED
+    columns: dict[str, Any] = {"frame": rows["frame"], "atom": rows["atom"], "species": np.array(task.species)[rows["sublattice"].to_numpy()]}
+    columns |= {f"{axis}_angstrom": estimate.positions[:, n] for n, axis in enumerate("xyz")}
+    columns |= {f"sigma_{axis}_angstrom": estimate.sigma[:, n] for n, axis in enumerate("xyz")}
+    columns["flag"] = rows["flag"].to_numpy() | not_converged
+    at_px = estimate.positions[:, :2] / task.pixel_size_angstrom
+    inside = ((at_px > -0.5) & (at_px < np.array([width_px, height_px]) - 0.5)).all(axis=1)
+    return pl.DataFrame(columns).filter(pl.Series(inside))
+
+
+def convergence_table(results: Sequence[Annealed]) -> pl.DataFrame:
+    """One row per annealed frame: energy, agreement with the data, acceptance, R-hat."""
+    rows = [{"frame": r.frame, **{key: getattr(r.estimate, key) for key in CONVERGENCE}} for r in results if r.estimate is not None]
+    return pl.DataFrame(rows, schema={"frame": pl.Int64, **CONVERGENCE}).fill_nan(None)

@@ -1,0 +1,74 @@
+"""Arithmetic of frames, time chunks and blocks: a job is a block, and jobs never share a chunk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scant.errors import ConfigError, InputError
+
+CHUNK_FRAMES_MAX = 64
+CHUNK_TARGET_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """Frames [start, stop), the `index`-th block of the movie."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def label(self) -> str:
+        """Name for files and wildcards, sorted like the frames: 0000000-0000064."""
+        return f"{self.start:07d}-{self.stop:07d}"
+
+    @property
+    def frames(self) -> range:
+        return range(self.start, self.stop)
+
+
+def parse_label(label: str) -> tuple[int, int]:
+    """(start, stop) of a block's label; InputError for anything else."""
+    match = re.fullmatch(r"(\d{7,})-(\d{7,})", label)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise InputError(f"block label {label!r}: expected START-STOP with seven digits or more each, such as 0000000-0000064")
+    return int(match[1]), int(match[2])
+
+
+def plan_blocks(n_frames: int, block_frames: int, chunk_frames: int) -> list[Block]:
+    """Blocks that cover the movie; the last may be shorter. ConfigError unless `block_frames` is a multiple of `chunk_frames`."""
+    if n_frames < 1 or chunk_frames < 1 or block_frames < 1:
+        raise ConfigError(f"n_frames {n_frames}, block_frames {block_frames}, chunk_frames {chunk_frames}: each must be at least 1")
+    if block_frames % chunk_frames:
+        nearest = max(1, round(block_frames / chunk_frames)) * chunk_frames
+        raise ConfigError(f"block_frames {block_frames}: must be a multiple of the {chunk_frames}-frame time chunk; set it to {nearest}")
+    starts = range(0, n_frames, block_frames)
+    return [Block(i, start, min(start + block_frames, n_frames)) for i, start in enumerate(starts)]
+
+
+def chunk_frames_for(height_px: int, width_px: int, itemsize: int, target_bytes: int = CHUNK_TARGET_BYTES) -> int:
+    """Frames per time chunk: the largest power of two, 1 to 64, whose chunk stays within `target_bytes` (one frame may exceed it)."""
+    frame_bytes = height_px * width_px * itemsize
+    if frame_bytes < 1:
+        raise InputError(f"frame of {height_px} x {width_px} px and {itemsize} bytes a pixel: each must be at least 1")
+    chunk = CHUNK_FRAMES_MAX
+    while chunk > 1 and chunk * frame_bytes > target_bytes:
+        chunk //= 2
+    return chunk
+
+
+def blocks_within(blocks: Sequence[Block], start: int, stop: int) -> list[Block]:
+    """The blocks that hold any of the frames [start, stop)."""
+    return [block for block in blocks if max(block.start, start) < min(block.stop, stop)]
+
+
+def window(frame: int, n_frames: int, size: int) -> range:
+    """Frames of a centred window of odd `size`, cut at the movie's ends (never shifted, so that no frame changes its place)."""
+    if size < 1 or size % 2 == 0:
+        raise ConfigError(f"window of {size} frames: must be odd and at least 1, so that it is centred on its frame")
+    if not 0 <= frame < n_frames:
+        raise InputError(f"frame {frame}: outside the movie; allowed: 0 to {n_frames - 1}")
+    return range(max(0, frame - size // 2), min(n_frames, frame + size // 2 + 1))

@@ -1,0 +1,79 @@
+"""Calibration on disk: the detector as an .npz without pickles, facts and optics as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scant.errors import DataIntegrityError
+from scant.imaging.counts import Detector
+from scant.physics.optics import Optics
+
+
+def write_json(path: str, values: Mapping[str, Any]) -> None:
+    """Write JSON at once or not at all; NaN becomes null."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_suffix(".partial")
+    beside.write_text(json.dumps(_plain(values), indent=1, allow_nan=False) + "\n")
+    beside.replace(target)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """A JSON object; DataIntegrityError when the file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DataIntegrityError(f"{path}: cannot be read ({error}); delete it and run again") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write_detector(path: str, detector: Detector) -> None:
+    """Detector as .npz, written beside its place and renamed; the same detector gives the same bytes."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_suffix(".partial")
+    with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+        for field in fields(detector):
+            # A fixed date: numpy.savez stamps the current time, and a rerun would differ.
+            with archive.open(zipfile.ZipInfo(f"{field.name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(getattr(detector, field.name)), allow_pickle=False)
+    os.replace(beside, target)
+
+
+def read_detector(path: str) -> Detector:
+    """Detector from .npz; DataIntegrityError when the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = {field.name: archive[field.name] for field in fields(Detector)}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataIntegrityError(f"{path}: cannot be read ({error}); delete it and run again") from error
+    return Detector(**{name: value if value.ndim else value.item() for name, value in values.items()})
+
+
+def optics_values(optics: Optics) -> dict[str, Any]:
+    """Optics as plain values for JSON."""
+    return asdict(optics)
+
+
+def optics_from(values: Mapping[str, Any]) -> Optics:
+    """Optics from what `optics_values` gave."""
+    return Optics(**{field.name: values[field.name] for field in fields(Optics)})

@@ -1,0 +1,60 @@
+"""What is known of a dataset: its file's metadata, overridden by acquisition.yaml, and what is missing for each depth of analysis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scant.config import Acquisition
+from scant.io.source import MovieSource
+
+OPTICS_KEYS = ("voltage_kV", "cs_um", "defocus_angstrom")
+
+
+def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -> dict[str, Any]:
+    """Facts for ingest/facts.json: shape, sizes, references, optics (None when incomplete) and sentences on what is missing."""
+    values = acquisition.model_dump(mode="json")
+    values["voltage_kV"] = acquisition.voltage_kV or source.voltage_kv
+    pixel = acquisition.pixel_size_angstrom or source.pixel_size_angstrom
+    unset = [key for key in OPTICS_KEYS if values[key] is None]
+    missing = []
+    if unset:
+        missing.append(f"no {', '.join(unset)}: atoms are located in 2D, heights and MD are left out; add them to acquisition.yaml")
+    if pixel is None:
+        missing.append("pixel size unset in the file and in acquisition.yaml: it is taken from the lattice")
+    for kind in ("dark", "flat"):
+        if values[kind] is None:
+            missing.append(f"no {kind} reference: {'taken as zero' if kind == 'dark' else 'a polynomial through the movie stands in'}")
+    return {
+        "n_frames": source.n_frames,
+        "height_px": source.height_px,
+        "width_px": source.width_px,
+        "dtype": source.dtype,
+        "itemsize": np.dtype(source.dtype).itemsize,
+        "frame_bytes": source.height_px * source.width_px * 4,
+        "reader": source.reader,
+        "source_paths": list(source.paths),
+        "pixel_size_angstrom": pixel,
+        "pixel_size_in_file_angstrom": source.pixel_size_angstrom,
+        "frame_time_ms": acquisition.frame_time_ms or source.frame_time_ms,
+        "material": acquisition.material,
+        "dark": str(folder / acquisition.dark) if acquisition.dark else None,
+        "flat": str(folder / acquisition.flat) if acquisition.flat else None,
+        "gain_adu_per_electron": acquisition.gain_adu_per_electron,
+        "dose_e_per_angstrom2": acquisition.dose_e_per_angstrom2,
+        "optics": None if unset else nominal_optics(values),
+        "missing": missing,
+    }
+
+
+def nominal_optics(values: dict[str, Any]) -> dict[str, Any]:
+    """Nominal optics in the names of `scant.physics.optics.Optics`."""
+    return {
+        "voltage_kv": values["voltage_kV"],
+        "cs_angstrom": values["cs_um"] * 1e4,
+        "defocus_angstrom": values["defocus_angstrom"],
+        "focal_spread_angstrom": values["focal_spread_angstrom"],
+        "objective_aperture_mrad": values["objective_aperture_mrad"],
+    }

@@ -1,0 +1,31 @@
+"""Frames for the optics fit: counts, weights and located atoms of a few frames spread over the movie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scant.errors import CalibrationError
+from scant.imaging.correction import counts_and_weights
+from scant.imaging.counts import Detector
+from scant.imaging.temporal import sample_frames
+from scant.inference.prepare import frame_problem
+from scant.inference.refine import FrameProblem
+from scant.io.store import read_frames
+from scant.io.structures import read_tables
+
+
+def calibration_problems(
+    movie: str, site_tables: Sequence[str], detector: Detector, calibration: Mapping[str, Any], n_frames: int, hit_threshold_sigma: float
+) -> list[FrameProblem]:
+    """At most `n_frames` located frames of the given blocks; CalibrationError when no frame was located."""
+    sites = read_tables(site_tables)
+    frames = sites["frame"].unique().sort().to_list()
+    if not frames:
+        raise CalibrationError("no frame was located, so the optics cannot be fitted; see localise/*.failures.parquet for the causes")
+    problems = []
+    for frame in (frames[i] for i in sample_frames(len(frames), n_frames)):
+        counts_e, weights = counts_and_weights(read_frames(movie, frame, frame + 1)[0], detector, hit_threshold_sigma)
+        rows = sites.filter(frame=frame).to_dict(as_series=False)
+        problems.append(frame_problem(frame, counts_e, weights, rows, calibration["pixel_size_angstrom"], tuple(calibration["species"])))
+    return problems

@@ -1,0 +1,308 @@
+"""Movies and per-block stacks in Zarr v3 with OME-NGFF 0.5 axes; no write shares a chunk, no damage stays silent.
+
+Every chunk is bytes -> blosc (lz4, bitshuffle) -> crc32c, written beside its place and renamed, blank chunks included. A missing
+chunk or a wrong checksum is a DataIntegrityError that names the frames. Frame numbers are the movie's everywhere: a block's
+stack begins at its `first_frame`. Nothing is fsynced: after a power cut the manifest and the checksums say what was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from scant.errors import DataIntegrityError, InputError
+
+ARRAY = "0"
+VENDOR_KEY, PROVENANCE_KEY, FIRST_FRAME_KEY = "vendor_metadata", "provenance", "first_frame"
+CHECKSUM_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ChunkRecord:
+    """One written chunk: `key` under the store, frames [start, stop), the crc32c of its encoded bytes and the size of its file."""
+
+    key: str
+    start: int
+    stop: int
+    crc32c: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class StoreLayout:
+    """What a store holds, read from its metadata alone."""
+
+    n_frames: int
+    height_px: int
+    width_px: int
+    dtype: str
+    chunk_frames: int
+    first_frame: int
+
+    @property
+    def stop_frame(self) -> int:
+        return self.first_frame + self.n_frames
+
+
+def create_movie(
+    path: str,
+    shape: tuple[int, int, int],
+    dtype: str,
+    chunk_frames: int,
+    pixel_size_angstrom: float | None,
+    frame_time_ms: float | None,
+    metadata: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Create an empty movie store of `shape` (t, y, x); over an equal store it keeps the data, so that a run can resume.
+
+    `metadata` (the vendor's) and `provenance` must be JSON-able, and provenance must not change between equal runs (no dates).
+    Raises DataIntegrityError, naming what differs, when another store is there.
+    """
+    attributes = {VENDOR_KEY: dict(metadata), PROVENANCE_KEY: dict(provenance), FIRST_FRAME_KEY: 0}
+    _create(path, shape, dtype, chunk_frames, {**_ome(path, pixel_size_angstrom, frame_time_ms, 0), **attributes})
+
+
+def create_stack(
+    path: str,
+    shape: tuple[int, int, int],
+    chunk_frames: int,
+    first_frame: int,
+    pixel_size_angstrom: float | None,
+    frame_time_ms: float | None,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Create an empty float32 stack for the block that begins at `first_frame`; otherwise as `create_movie`."""
+    attributes = {PROVENANCE_KEY: dict(provenance), FIRST_FRAME_KEY: first_frame}
+    _create(path, shape, "float32", chunk_frames, {**_ome(path, pixel_size_angstrom, frame_time_ms, first_frame), **attributes})
+
+
+def layout_of(path: str) -> StoreLayout:
+    """Layout of a movie or stack. Raises DataIntegrityError when there is none that can be read."""
+    array, first_frame = _open(path)
+    n, height, width = array.shape
+    return StoreLayout(n, height, width, np.dtype(array.dtype).name, array.chunks[0], first_frame)
+
+
+def write_frames(path: str, start: int, frames: np.ndarray) -> list[ChunkRecord]:
+    """Write `frames` (t, y, x) as the movie's frames from `start` on, whole time chunks only; returns one record per chunk.
+
+    Raises InputError, before any write, for a start or a length off the chunk grid (two jobs in one chunk corrupt each other
+    silently), another frame shape or type; DataIntegrityError with path and bytes when the disk refuses.
+    """
+    array, first_frame = _open(path, writable=True)
+    begin = start - first_frame
+    end = begin + len(frames)
+    _check_alignment(path, array, first_frame, begin, end)
+    if frames.shape[1:] != array.shape[1:] or frames.dtype != array.dtype:
+        raise InputError(f"{path}: frames of {frames.shape[1:]} {frames.dtype} given; the store holds {array.shape[1:]} {array.dtype}")
+    chunk_frames = array.chunks[0]
+    records = []
+    for at in range(begin, end, chunk_frames):
+        last = min(at + chunk_frames, array.shape[0])
+        try:
+            array[at:last] = frames[at - begin : last - begin]
+        except OSError as error:
+            raise DataIntegrityError(
+                f"{path}: frames {at + first_frame} to {last + first_frame} cannot be written ({error.strerror or error}); "
+                f"up to {(end - at) * frames[0].nbytes} bytes are still needed there: free space, then run again"
+            ) from error
+        records.append(_record(path, at // chunk_frames, at + first_frame, last + first_frame))
+    return records
+
+
+def read_frames(path: str, start: int, stop: int, verify: bool = True) -> np.ndarray:
+    """The movie's frames [start, stop) as (t, y, x); checksums are always checked.
+
+    `verify=False` saves looking for absent chunks (which Zarr reads as zeros): only straight after `check_manifest`.
+    Raises DataIntegrityError, naming file and frames, for absent or damaged chunks; InputError for frames the store does not hold.
+    """
+    array, first_frame = _open(path)
+    if not first_frame <= start < stop <= first_frame + array.shape[0]:
+        raise InputError(f"{path}: frames {start} to {stop} asked for; the store holds {first_frame} to {first_frame + array.shape[0]}")
+    begin, end, chunk_frames = start - first_frame, stop - first_frame, array.chunks[0]
+    if verify:
+        absent = [i for i in range(begin // chunk_frames, -(-end // chunk_frames)) if not Path(path, _key(i)).is_file()]
+        if absent:
+            names = ", ".join(_frames_of(i, array, first_frame) for i in absent)
+            raise DataIntegrityError(f"{path}: missing chunks: frames {names}; run the stage that writes this store again")
+    try:
+        return np.asarray(array[begin:end])
+    except (ValueError, RuntimeError, OSError) as error:
+        raise DataIntegrityError(_locate_damage(path, array, first_frame, begin, end, error)) from error
+
+
+def write_manifest(path: str, records: Sequence[ChunkRecord]) -> None:
+    """Write the chunk records as JSON, at once or not at all."""
+    target = Path(path)
+    text = json.dumps([asdict(record) for record in sorted(records, key=lambda r: r.start)], indent=0)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    partial.replace(target)
+
+
+def check_manifest(store_path: str, manifest: str) -> list[str]:
+    """Problems with the chunks that the manifest lists, each naming its frames: missing, cut, or changed; empty when all is well."""
+    try:
+        records = [ChunkRecord(**row) for row in json.loads(Path(manifest).read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{manifest}: no manifest can be read ({error})"]
+    problems = []
+    for record in records:
+        file = Path(store_path, record.key)
+        where = f"{file}: frames {record.start} to {record.stop}"
+        if not file.is_file():
+            problems.append(f"{where}: missing")
+            continue
+        data = file.read_bytes()
+        stored = int.from_bytes(data[-CHECKSUM_BYTES:], "little")
+        if len(data) != record.n_bytes:
+            problems.append(f"{where}: expected {record.n_bytes} bytes, found {len(data)}")
+        elif stored != record.crc32c or google_crc32c.value(data[:-CHECKSUM_BYTES]) != stored:
+            problems.append(f"{where}: changed since it was written (crc32c)")
+    return problems
+
+
+class StackReader:
+    """Reads across per-block stacks by the movie's frame numbers, for windows that cross a block's border."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._stacks = sorted(((layout_of(path), path) for path in paths), key=lambda pair: pair[0].first_frame)
+        for (before, path), (after, other) in zip(self._stacks, self._stacks[1:]):
+            if after.first_frame < before.stop_frame:
+                raise InputError(f"{other}: begins at frame {after.first_frame}, which {path} holds too; give each block once")
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames [start, stop) as (t, y, x). Raises DataIntegrityError naming the frames that no stack holds."""
+        parts, at = [], start
+        for layout, path in self._stacks:
+            if layout.stop_frame <= at or layout.first_frame >= stop:
+                continue
+            self._refuse_gap(at, layout.first_frame)
+            end = min(stop, layout.stop_frame)
+            parts.append(read_frames(path, at, end))
+            at = end
+        self._refuse_gap(at, stop)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _refuse_gap(self, at: int, next_frame: int) -> None:
+        if at < next_frame:
+            held = ", ".join(f"{layout.first_frame} to {layout.stop_frame}" for layout, _ in self._stacks) or "none"
+            raise DataIntegrityError(f"frames {at} to {next_frame} are in no stack; given stacks hold {held}: give the blocks between, too")
+
+
+def _create(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: int, attributes: dict[str, Any]) -> None:
+    if len(shape) != 3 or min(shape) < 1 or chunk_frames < 1:
+        raise InputError(f"{path}: shape {shape} in chunks of {chunk_frames} frames; expected (t, y, x) and each at least 1")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # made aside and renamed, so that a killed run leaves no store without its metadata
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        group = zarr.create_group(str(aside), zarr_format=3, attributes=attributes, overwrite=True)
+        group.create_array(
+            ARRAY, shape=shape, dtype=dtype, chunks=(min(chunk_frames, shape[0]), *shape[1:]), fill_value=0,
+            dimension_names=("t", "y", "x"),
+            compressors=(BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize), Crc32cCodec()),
+        )  # fmt: skip
+        aside.chmod(0o755)
+        try:
+            aside.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            differing = _differences(aside, target)
+        else:
+            differing = []
+        if differing:
+            raise DataIntegrityError(f"{path}: another store is there (other {', '.join(differing)}); remove it, or choose another folder")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _differences(wanted: Path, found: Path) -> list[str]:
+    differing = []
+    for part in ("zarr.json", f"{ARRAY}/zarr.json"):
+        try:
+            old = json.loads((found / part).read_text())
+        except (OSError, ValueError):
+            return [f"{part}: absent or damaged"]
+        new = json.loads((wanted / part).read_text())
+        flat_old, flat_new = old | old.pop("attributes", {}), new | new.pop("attributes", {})
+        differing += [key for key in sorted(flat_old.keys() | flat_new.keys()) if flat_old.get(key) != flat_new.get(key)]
+    return differing
+
+
+def _ome(path: str, pixel_size_angstrom: float | None, frame_time_ms: float | None, first_frame: int) -> dict[str, Any]:
+    """OME-NGFF 0.5 multiscales; an unset size has no unit and scale 1."""
+    for name, value in (("pixel_size_angstrom", pixel_size_angstrom), ("frame_time_ms", frame_time_ms)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{path}: {name} {value}; must be above 0, or None when unset")
+    axes: list[dict[str, str]] = [{"name": "t", "type": "time"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    if frame_time_ms is not None:
+        axes[0]["unit"] = "millisecond"
+    if pixel_size_angstrom is not None:
+        axes[1]["unit"] = axes[2]["unit"] = "angstrom"
+    pixel, time = pixel_size_angstrom or 1.0, frame_time_ms or 1.0
+    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": [time, pixel, pixel]}]
+    if first_frame:
+        transformations.append({"type": "translation", "translation": [first_frame * time, 0.0, 0.0]})
+    dataset = {"path": ARRAY, "coordinateTransformations": transformations}
+    return {"ome": {"version": "0.5", "multiscales": [{"name": Path(path).stem, "axes": axes, "datasets": [dataset]}]}}
+
+
+def _open(path: str, writable: bool = False) -> tuple[Any, int]:
+    try:
+        attributes = json.loads(Path(path, "zarr.json").read_text())["attributes"]
+        # blank chunks are written: an absent one always means loss
+        array = zarr.open_array(str(Path(path, ARRAY)), mode="r+" if writable else "r", zarr_format=3)
+        return array.with_config({"write_empty_chunks": True}), int(attributes.get(FIRST_FRAME_KEY, 0))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataIntegrityError(f"{path}: no movie store can be opened ({error}); run the stage that writes it again") from error
+
+
+def _check_alignment(path: str, array: Any, first_frame: int, begin: int, end: int) -> None:
+    chunk_frames, n_frames = array.chunks[0], array.shape[0]
+    inside = 0 <= begin < end <= n_frames
+    if not inside or begin % chunk_frames or (end % chunk_frames and end != n_frames):
+        raise InputError(
+            f"{path}: frames {begin + first_frame} to {end + first_frame} are no whole time chunks; allowed: within {first_frame} to "
+            f"{first_frame + n_frames}, start and stop every {chunk_frames} frames from {first_frame} (or the end): write whole chunks"
+        )
+
+
+def _key(chunk: int) -> str:
+    return f"{ARRAY}/c/{chunk}/0/0"
+
+
+def _record(path: str, chunk: int, start: int, stop: int) -> ChunkRecord:
+    with Path(path, _key(chunk)).open("rb") as handle:
+        size = handle.seek(-CHECKSUM_BYTES, os.SEEK_END) + CHECKSUM_BYTES
+        return ChunkRecord(_key(chunk), start, stop, int.from_bytes(handle.read(CHECKSUM_BYTES), "little"), size)
+
+
+def _frames_of(chunk: int, array: Any, first_frame: int) -> str:
+    start = chunk * array.chunks[0]
+    return f"{start + first_frame} to {min(start + array.chunks[0], array.shape[0]) + first_frame}"
+
+
+def _locate_damage(path: str, array: Any, first_frame: int, begin: int, end: int, error: Exception) -> str:
+    damaged = []
+    for chunk in range(begin // array.chunks[0], -(-end // array.chunks[0])):
+        data = Path(path, _key(chunk)).read_bytes()
+        if google_crc32c.value(data[:-CHECKSUM_BYTES]).to_bytes(CHECKSUM_BYTES, "little") != data[-CHECKSUM_BYTES:]:
+            damaged.append(f"{Path(path, _key(chunk))}: frames {_frames_of(chunk, array, first_frame)}")
+    listed = "; ".join(damaged) or f"{path}: frames {begin + first_frame} to {end + first_frame}"
+    return f"{listed}: checksum or decoding failed ({error}); run the stage that writes this store again"

@@ -1,0 +1,41 @@
+"""The figures of a report under one name; each takes tables or arrays and returns a matplotlib Figure."""
+
+from scant.report.curves import (
+    bond_figure,
+    displacement_figure,
+    dose_figure,
+    drift_figure,
+    energy_figure,
+    intensity_figure,
+    md_figure,
+    quality_figure,
+    ripple_course_figure,
+    ripple_spectrum_figure,
+    sigma_figure,
+    validation_figure,
+)
+from scant.report.maps import curvature_figure, fluctuation_figure, frame_triptych, height_figure, strain_figure
+from scant.report.style import png_bytes, save_figure, svg_bytes
+
+__all__ = [
+    "bond_figure",
+    "curvature_figure",
+    "displacement_figure",
+    "dose_figure",
+    "drift_figure",
+    "energy_figure",
+    "fluctuation_figure",
+    "frame_triptych",
+    "height_figure",
+    "intensity_figure",
+    "md_figure",
+    "png_bytes",
+    "quality_figure",
+    "ripple_course_figure",
+    "ripple_spectrum_figure",
+    "save_figure",
+    "sigma_figure",
+    "strain_figure",
+    "svg_bytes",
+    "validation_figure",
+]

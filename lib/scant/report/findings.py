@@ -1,0 +1,132 @@
+"""What a run hands to the report, and what is computed from it once for all sections.
+
+Tables may be lazy: statistics over all atoms run streaming, and figures that need atoms take at most 60 frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from scant.analysis.bonds import bond_table
+from scant.analysis.neighbours import SIGMA, FrameAtoms, iterate_frames
+from scant.analysis.ripples import ripple_table
+from scant.analysis.strain import GRAPHENE_LATTICE_ANGSTROM
+from scant.report.viewer import MAX_FRAMES, evenly_spread
+
+QUANTILE_STEP_ANGSTROM = 1e-4
+
+
+@dataclass(frozen=True)
+class ExampleImages:
+    """One frame at three stages, each (y, x); model None where the optics are unknown."""
+
+    frame: int
+    raw_adu: np.ndarray
+    corrected_e: np.ndarray
+    model_e: np.ndarray | None = None
+    pixel_size_angstrom: float = 1.0
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """What a run has: tables of the data contracts, and None for what it has not.
+
+    parameters: {stage: {key: value}} as really used. provenance: {name: value or mapping}. truth: rows of matched atoms
+    with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom. dose_summary: `Threshold.summary()`. histograms: measured and
+    simulated intensities in electrons. energy: (chains, sweeps) of the example frame.
+    """
+
+    name: str
+    atoms: pl.DataFrame | pl.LazyFrame
+    frames: pl.DataFrame
+    calibration: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    md: pl.DataFrame | None = None
+    dose: pl.DataFrame | None = None
+    dose_summary: dict[str, Any] | None = None
+    failures: pl.DataFrame | None = None
+    example: ExampleImages | None = None
+    truth: pl.DataFrame | None = None
+    histograms: tuple[np.ndarray, np.ndarray] | None = None
+    energy: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is computed once and used by several sections."""
+
+    inputs: ReportInputs
+    good_frames: np.ndarray
+    sample: list[FrameAtoms]
+    sample_table: pl.DataFrame
+    sigma_quantiles: np.ndarray
+    atoms_per_frame: tuple[float, float]
+
+    @property
+    def heights(self) -> bool:
+        return bool(self.sample) and all(frame.has_heights for frame in self.sample)
+
+    @property
+    def lattice_angstrom(self) -> float:
+        lattice = self.inputs.calibration.get("lattice") or {}
+        constant = lattice.get("lattice_constant_angstrom") if isinstance(lattice, dict) else lattice
+        return float(constant or GRAPHENE_LATTICE_ANGSTROM)
+
+    @property
+    def shown(self) -> FrameAtoms | None:
+        """The frame of the example images where it was reconstructed, else the middle one of the sample."""
+        if not self.sample:
+            return None
+        wanted = self.inputs.example.frame if self.inputs.example else None
+        return next((f for f in self.sample if f.frame == wanted), self.sample[len(self.sample) // 2])
+
+    @cached_property
+    def bonds(self) -> pl.DataFrame:
+        return bond_table(self.sample_table)
+
+    @cached_property
+    def ripples(self) -> pl.DataFrame:
+        return ripple_table(self.sample_table)
+
+    @property
+    def times_ms(self) -> dict[int, float]:
+        table = self.inputs.frames
+        return dict(table.select("frame", "time_ms").drop_nulls().iter_rows()) if "time_ms" in table.columns else {}
+
+
+def collect_findings(inputs: ReportInputs) -> Findings:
+    """Statistics over the atoms of frames that succeeded and converged, and the evenly spread sample of such frames."""
+    good = inputs.frames
+    if "status" in good.columns:
+        good = good.filter(pl.col("status") == "ok")
+    if "converged" in good.columns:
+        good = good.filter(pl.col("converged").fill_null(True))
+    atoms = inputs.atoms.lazy().filter(pl.col("frame").is_in(good["frame"].to_list()))
+    with_atoms = atoms.group_by("frame").agg(pl.len().alias("n")).sort("frame").collect(engine="streaming")
+    chosen = evenly_spread(with_atoms["frame"].to_numpy(), MAX_FRAMES).tolist()
+    if inputs.example is not None and inputs.example.frame in with_atoms["frame"]:
+        chosen = sorted({*chosen, inputs.example.frame})
+    sample_table = atoms.filter(pl.col("frame").is_in(chosen)).collect(engine="streaming")
+    clean = atoms.filter(pl.col("flag").fill_null(0) == 0)
+    quantiles = np.array([_quantiles(clean, name) for name in SIGMA])
+    count = with_atoms["n"].cast(pl.Float64).to_numpy()
+    per_frame = (float(count.mean()), float(count.std())) if count.size else (np.nan, np.nan)
+    return Findings(inputs, good["frame"].to_numpy(), list(iterate_frames(sample_table)), sample_table, quantiles, per_frame)
+
+
+def _quantiles(atoms: pl.LazyFrame, column: str, levels: tuple[float, ...] = (0.05, 0.5, 0.95)) -> list[float]:
+    """Quantiles to 1e-4 angstrom from a streamed histogram: memory does not grow with the film; NaN without values."""
+    value = pl.col(column).cast(pl.Float64)
+    steps = (value / QUANTILE_STEP_ANGSTROM).round().alias("step")
+    counts = atoms.filter(value.is_finite()).select(steps).group_by("step").len().sort("step").collect(engine="streaming")
+    if counts.height == 0:
+        return [np.nan] * len(levels)
+    cumulative = np.cumsum(counts["len"].to_numpy())
+    positions = np.searchsorted(cumulative, np.array(levels) * cumulative[-1])
+    return (counts["step"].to_numpy()[positions] * QUANTILE_STEP_ANGSTROM).tolist()

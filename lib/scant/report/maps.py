@@ -1,0 +1,167 @@
+"""Figures over the field of view: images and per-atom maps. y runs downwards, as in the images."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+from scant.analysis.curvature import FrameCurvature
+from scant.analysis.neighbours import FrameAtoms
+from scant.analysis.strain import FrameStrain
+from scant.report.style import BLUE, DIVERGING, RED, SEQUENTIAL, new_figure, robust_limits, say, styled, symmetric_limit
+
+ATOM_RADIUS_ANGSTROM = 0.55
+
+
+@styled
+def frame_triptych(
+    raw_adu: np.ndarray,
+    corrected_e: np.ndarray,
+    model_e: np.ndarray | None,
+    pixel_size_angstrom: float,
+    atoms: FrameAtoms | None = None,
+) -> Figure:
+    """Raw frame | corrected (or denoised) frame | model image with the atoms; all (y, x), the last two on one grey scale."""
+    figure = new_figure(2.75)
+    axes = figure.subplots(1, 3)
+    shared = robust_limits(corrected_e) if model_e is None else robust_limits(corrected_e, model_e)
+    panels = (
+        (raw_adu, "a  raw (ADU)", robust_limits(raw_adu)),
+        (corrected_e, "b  corrected (e)", shared),
+        (model_e, "c  model (e)", shared),
+    )
+    for panel, (image, title, limits) in zip(axes, panels):
+        if image is None:
+            say(panel, "no model image:\noptics unknown")
+            continue
+        _show_image(panel, image, pixel_size_angstrom, limits)
+        panel.set_title(title)
+    if model_e is not None and atoms is not None:
+        colours = atoms.xyz_angstrom[:, 2] if atoms.has_heights else RED
+        size = float(np.clip(4e3 / max(atoms.ids.size, 1), 0.5, 9.0))
+        axes[2].scatter(*atoms.xyz_angstrom[:, :2].T, c=colours, cmap=SEQUENTIAL, s=size, linewidths=0)
+        axes[2].set(xlim=axes[1].get_xlim(), ylim=axes[1].get_ylim())
+    return figure
+
+
+def _show_image(axes: Axes, image: np.ndarray, pixel_size_angstrom: float, limits: tuple[float, float]) -> None:
+    ny, nx = image.shape
+    extent = np.array([-0.5, nx - 0.5, ny - 0.5, -0.5]) * pixel_size_angstrom
+    axes.imshow(image, vmin=limits[0], vmax=limits[1], extent=tuple(extent))
+    axes.set_axis_off()
+    scale_bar(axes, nx * pixel_size_angstrom, ny * pixel_size_angstrom)
+
+
+def scale_bar(axes: Axes, width_angstrom: float, height_angstrom: float) -> None:
+    """A bar of a round length below 0.3 of the width, on white in the lower left corner."""
+    target = 0.3 * width_angstrom
+    decade = 10.0 ** np.floor(np.log10(target))
+    length = max(step * decade for step in (1, 2, 5) if step * decade <= target)
+    text = f"{length:g} Å" if length < 10 else f"{length / 10:g} nm"
+    look = {"size_vertical": 0.012 * height_angstrom, "pad": 0.35, "sep": 3, "borderpad": 0.6, "fontproperties": FontProperties(size=7.5)}
+    bar = AnchoredSizeBar(axes.transData, length, text, "lower left", label_top=True, **look)
+    bar.patch.set(facecolor="white", edgecolor="none", alpha=0.85)
+    axes.add_artist(bar)
+
+
+def draw_atoms(
+    axes: Axes, xy_angstrom: np.ndarray, values: np.ndarray, limits: tuple[float, float], cmap: str, pairs: np.ndarray | None = None
+) -> ScalarMappable:
+    """Atoms as discs of about atomic size coloured by a value (grey rings where it is NaN), bonds as thin lines."""
+    if pairs is not None and len(pairs):
+        axes.add_collection(LineCollection(list(xy_angstrom[pairs]), colors="0.6", linewidths=0.7, zorder=1, rasterized=True))
+    span = max(float(np.ptp(xy_angstrom, axis=0).max()), 4.0)
+    panel_inch = axes.get_position().width * axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
+    size = max((2 * ATOM_RADIUS_ANGSTROM / span * panel_inch * 72) ** 2, 1.0)
+    known = np.isfinite(values)
+    x, y = xy_angstrom.T
+    axes.scatter(x[~known], y[~known], s=size, facecolors="none", edgecolors="0.7", linewidths=0.4, zorder=2, rasterized=True)
+    drawn = axes.scatter(
+        x[known], y[known], c=values[known], cmap=cmap, vmin=limits[0], vmax=limits[1], s=size,
+        edgecolors="0.35", linewidths=0.25, zorder=3, rasterized=True,
+    )  # fmt: skip
+    low, high = xy_angstrom.min(axis=0) - 1.0, xy_angstrom.max(axis=0) + 1.0
+    axes.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), aspect="equal", xlabel="x (Å)")
+    return drawn
+
+
+def _map_panel(axes: Axes, atoms: FrameAtoms, values: np.ndarray, label: str, pairs: np.ndarray | None, diverging: bool = True) -> None:
+    if not np.isfinite(values).any():
+        say(axes, f"{label}:\nnot determined")
+        return
+    limit = symmetric_limit(values)
+    limits = (-limit, limit) if diverging else robust_limits(values, percent=1.0)
+    drawn = draw_atoms(axes, atoms.xyz_angstrom[:, :2], values, limits, DIVERGING if diverging else SEQUENTIAL, pairs)
+    bar = axes.get_figure(root=True).colorbar(drawn, ax=axes, label=label, shrink=0.9, aspect=28, location="bottom")  # type: ignore[union-attr]
+    bar.outline.set_visible(False)
+    bar.ax.locator_params(nbins=5)
+
+
+@styled
+def height_figure(atoms: FrameAtoms, pairs: np.ndarray | None = None) -> Figure:
+    """Heights of one frame and their sigma, atom by atom."""
+    figure = new_figure(4.1)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    height = atoms.xyz_angstrom[:, 2] - np.mean(atoms.xyz_angstrom[:, 2])
+    _map_panel(left, atoms, height, "height z (Å)", pairs, diverging=False)
+    _map_panel(right, atoms, atoms.sigma_angstrom[:, 2], "σ of the height (Å)", pairs, diverging=False)
+    left.set(title="a  height", ylabel="y (Å)")
+    right.set(title="b  its uncertainty")
+    return figure
+
+
+@styled
+def strain_figure(atoms: FrameAtoms, strain: FrameStrain, pairs: np.ndarray | None = None) -> Figure:
+    """In-plane strain xx, yy, xy of one frame in percent."""
+    figure = new_figure(3.4)
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    for k, (panel, letter, name) in enumerate(zip(panels, "abc", ("xx", "yy", "xy"))):
+        _map_panel(panel, atoms, 100 * strain.eps[:, k], f"$\\varepsilon_{{{name}}}$ (%)", pairs)
+        typical = np.nanmedian(100 * strain.sigma_eps[:, k]) if np.isfinite(strain.sigma_eps[:, k]).any() else np.nan
+        panel.set_title(f"{letter}  σ = {typical:.2g} %")
+    panels[0].set_ylabel("y (Å)")
+    return figure
+
+
+@styled
+def curvature_figure(atoms: FrameAtoms, curvature: FrameCurvature, pairs: np.ndarray | None = None) -> Figure:
+    """Mean and Gaussian curvature of one frame; atoms at the border, known three times worse than the rest, stay empty."""
+    figure = new_figure(4.1)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    mean, gaussian = 100 * curvature.mean_per_angstrom, 1e4 * curvature.gaussian_per_angstrom2
+    sigmas = 100 * curvature.sigma_mean_per_angstrom, 1e4 * curvature.sigma_gaussian_per_angstrom2
+    labels = "mean curvature H (10⁻² Å⁻¹)", "Gaussian curvature K (10⁻⁴ Å⁻²)"
+    for panel, letter, values, sigma, label in zip(panels, "ab", (mean, gaussian), sigmas, labels):
+        typical = np.median(sigma[np.isfinite(sigma)]) if np.isfinite(sigma).any() else np.nan
+        _map_panel(panel, atoms, np.where(sigma < 3 * typical, values, np.nan), label, pairs)
+        panel.set_title(f"{letter}  σ = {typical:.2g}")
+    panels[0].set_ylabel("y (Å)")
+    return figure
+
+
+@styled
+def fluctuation_figure(xy_angstrom: np.ndarray, fluctuation_z_angstrom: np.ndarray, noise_z_angstrom: np.ndarray) -> Figure:
+    """Standard deviation of every atom's height over time, and its distribution beside what noise alone would give."""
+    figure = new_figure(3.5)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+    flat = FrameAtoms(
+        0, np.arange(len(xy_angstrom)), np.column_stack([xy_angstrom, 0 * xy_angstrom[:, 0]]), np.zeros((len(xy_angstrom), 3))
+    )
+    _map_panel(left, flat, fluctuation_z_angstrom, "sd of z over time (Å)", None, diverging=False)
+    left.set(title="a  map", ylabel="y (Å)")
+    known = fluctuation_z_angstrom[np.isfinite(fluctuation_z_angstrom)]
+    if known.size:
+        right.hist(known, bins=40, color=BLUE, alpha=0.85)
+        noise = float(np.sqrt(np.nanmean(noise_z_angstrom**2)))
+        right.axvline(noise, color=RED, linestyle="--", label=f"rms σ of the estimates: {noise:.2f} Å")
+        right.set_ylim(top=right.get_ylim()[1] * 1.2)
+        right.legend(loc="upper right")
+        right.set(xlabel="sd of z over time (Å)", ylabel="atoms", title="b  distribution")
+    else:
+        say(right, "heights not determined")
+    return figure

@@ -1,0 +1,73 @@
+"""The only file that knows CuPy. Everything else takes its array module from the data it is given."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from scant.errors import DeviceError
+
+DEVICES = ("auto", "cpu", "gpu")
+
+
+def gpu_problem() -> str | None:
+    """Why no GPU can be used here, or None when one can."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed (remedy: `make setup-gpu`)"
+    import cupy
+
+    if not cupy.is_available():
+        return "CuPy is installed but finds no CUDA device (remedy: check the driver with `nvidia-smi`)"
+    return None
+
+
+def resolve_device(device: str) -> str:
+    """'cpu' or 'gpu' for 'auto', 'cpu' or 'gpu'.
+
+    Raises DeviceError for an unknown word, and for 'gpu' where none can be used: never a silent fallback.
+    """
+    if device not in DEVICES:
+        raise DeviceError(f"device: {device!r} is not one of {', '.join(DEVICES)}")
+    if device == "cpu":
+        return "cpu"
+    problem = gpu_problem()
+    if device == "gpu" and problem:
+        raise DeviceError(f"device: gpu was asked for, but {problem}; or set `device: auto` or `cpu`")
+    return "cpu" if problem else "gpu"
+
+
+def module_for(device: str) -> Any:
+    """NumPy for 'cpu', CuPy for 'gpu' (a resolved device)."""
+    if device == "gpu":
+        import cupy
+
+        return cupy
+    return np
+
+
+def array_module(*arrays: Any) -> Any:
+    """The module that the arrays come from; mixed arrays are an error in CuPy itself."""
+    for array in arrays:
+        if type(array).__module__.partition(".")[0] == "cupy":
+            import cupy
+
+            return cupy
+    return np
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """A NumPy array of the same values, copied from the device where needed."""
+    return array.get() if hasattr(array, "get") and type(array).__module__.startswith("cupy") else np.asarray(array)
+
+
+def free_memory_bytes(device: str) -> int:
+    """Memory free for arrays on a resolved device."""
+    if device == "gpu":
+        import cupy
+
+        return int(cupy.cuda.runtime.memGetInfo()[0])
+    with open("/proc/meminfo") as meminfo:
+        fields = dict(line.split(":", 1) for line in meminfo)
+    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -1,0 +1,100 @@
+"""Curvature of sphere, cylinder, saddle; pyramidalisation of C60 and a (10,10) tube."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import molecule, nanotube
+from report_tables import atoms_table, frame_atoms, honeycomb_xy
+from scant.analysis.curvature import curvature_table, frame_curvature, pyramidalisation_deg
+from scant.analysis.neighbours import neighbour_pairs
+
+XY = honeycomb_xy(24.0) - 12.0
+INNER = np.linalg.norm(XY, axis=1) < 6.5
+
+
+def curved(z: np.ndarray, sigma_z: float = 1e-3):
+    return frame_curvature(frame_atoms(np.column_stack([XY, z]), (sigma_z, sigma_z, sigma_z)))
+
+
+def test_sphere():
+    radius = 60.0
+    dome = curved(np.sqrt(radius**2 - np.sum(XY**2, axis=1)) - radius)
+    np.testing.assert_allclose(dome.mean_per_angstrom[INNER], -1 / radius, rtol=0.02)
+    np.testing.assert_allclose(dome.gaussian_per_angstrom2[INNER], 1 / radius**2, rtol=0.03)
+    normal = np.column_stack([XY, np.sqrt(radius**2 - np.sum(XY**2, axis=1))]) / radius
+    np.testing.assert_allclose(dome.normal[INNER], normal[INNER], atol=0.01)
+
+
+def test_cylinder_tilted_against_the_lattice():
+    along = XY @ [np.cos(0.7), np.sin(0.7)]
+    radius = 50.0
+    trough = curved(radius - np.sqrt(radius**2 - along**2))
+    np.testing.assert_allclose(trough.mean_per_angstrom[INNER], 0.5 / radius, rtol=0.02)
+    np.testing.assert_allclose(trough.gaussian_per_angstrom2[INNER], 0.0, atol=2e-5)
+
+
+def test_saddle_and_its_slopes():
+    x, y = XY.T
+    a, b = 0.02, 0.012
+    saddle = curved(0.5 * a * x**2 - 0.5 * b * y**2 + 0.3 * x)
+    p, q = a * x + 0.3, -b * y
+    w2 = 1 + p**2 + q**2
+    mean = ((1 + q**2) * a - (1 + p**2) * b) / (2 * w2**1.5)
+    np.testing.assert_allclose(saddle.mean_per_angstrom[INNER], mean[INNER], atol=3e-4)
+    np.testing.assert_allclose(saddle.gaussian_per_angstrom2[INNER], (-a * b / w2**2)[INNER], rtol=0.06)
+
+
+def test_sigmas_agree_with_scatter_and_the_flat_sheet_has_no_gaussian_bias():
+    rng = np.random.default_rng(1)
+    bowl = 0.01 * np.sum(XY**2, axis=1)
+    runs = [curved(bowl + rng.normal(0, 0.2, len(XY)), 0.2) for _ in range(150)]
+    flat = [curved(rng.normal(0, 0.2, len(XY)), 0.2) for _ in range(150)]
+    centre = np.argmin(np.sum(XY**2, axis=1))
+    for name in ("mean_per_angstrom", "gaussian_per_angstrom2"):
+        values = np.array([getattr(r, name)[centre] for r in runs])
+        claimed = np.sqrt(np.mean([getattr(r, "sigma_" + name)[centre] ** 2 for r in runs]))
+        assert values.std() == pytest.approx(claimed, rel=0.35)
+    gaussian = np.array([f.gaussian_per_angstrom2[centre] for f in flat])
+    assert abs(gaussian.mean()) < 4 * gaussian.std() / np.sqrt(len(flat))
+
+
+def test_without_sigmas_the_residual_speaks():
+    atoms = frame_atoms(np.column_stack([XY, np.random.default_rng(3).normal(0, 0.2, len(XY))]), (np.nan,) * 3)
+    known = frame_atoms(atoms.xyz_angstrom, (0.2,) * 3)
+    ratio = frame_curvature(atoms).sigma_mean_per_angstrom[INNER] / frame_curvature(known).sigma_mean_per_angstrom[INNER]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.2)
+
+
+def test_few_atoms_or_no_heights_give_nan():
+    assert curvature_table(atoms_table(1, flat=True))["mean_per_angstrom"].is_nan().all()
+    assert np.isnan(frame_curvature(frame_atoms(np.eye(3))).mean_per_angstrom).all()
+
+
+def test_c60_has_haddons_angle():
+    c60 = molecule("C60")
+    atoms = frame_atoms(c60.positions)
+    angle, sigma = pyramidalisation_deg(atoms, neighbour_pairs(atoms.xyz_angstrom, 1.85))
+    # The coordinates of ASE's molecule are relaxed to about 0.01 angstrom only.
+    np.testing.assert_allclose(np.abs(angle), 11.64, atol=0.2)
+    assert np.abs(angle).mean() == pytest.approx(11.64, abs=0.01)
+    np.testing.assert_array_equal(np.sign(angle), np.sign(c60.positions[:, 2] - c60.positions[:, 2].mean()))
+    assert (sigma > 0).all()
+
+
+def test_a_wide_tube_is_less_pyramidal():
+    tube = nanotube(10, 10, length=6)
+    atoms = frame_atoms(tube.positions[:, [0, 2, 1]])
+    angle, _ = pyramidalisation_deg(atoms, neighbour_pairs(atoms.xyz_angstrom, 1.85))
+    assert np.nanmedian(np.abs(angle)) == pytest.approx(3.0, abs=0.1)
+
+
+def test_pyramidalisation_sigma_agrees_with_scatter():
+    rng, flat = np.random.default_rng(5), np.column_stack([XY, np.zeros(len(XY))])
+    pairs = neighbour_pairs(flat, 1.85)
+    angles = []
+    for _ in range(200):
+        atoms = frame_atoms(flat + rng.normal(0, 1, flat.shape) * [0.01, 0.01, 0.05], (0.01, 0.01, 0.05))
+        angle, sigma = pyramidalisation_deg(atoms, pairs)
+        angles.append(angle[INNER])
+    assert np.std(angles) == pytest.approx(np.median(sigma[INNER]), rel=0.1)

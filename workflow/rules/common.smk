@@ -1,0 +1,97 @@
+"""What all rules share: the validated configuration, paths, blocks, resources. No stage's own logic."""
+
+import json
+from pathlib import Path
+
+from scant.config import load_acquisition, parse_config
+from scant.errors import ScantError
+from scant.provenance import code_digest
+
+try:
+    CONFIG = parse_config({key: value for key, value in config.items()})
+except ScantError as error:
+    raise WorkflowError(str(error)) from None
+RESULTS = CONFIG.results.rstrip("/")
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
+
+
+def params_for(stage):
+    """A stage's own leaf of the configuration: what changes elsewhere reruns nothing of it."""
+    return getattr(CONFIG, "validate_" if stage == "validate" else stage).model_dump(mode="json")
+
+
+def code_of(script):
+    """Digest of the code that a script reaches: a changed line of the library reruns the rules that use it, and no other."""
+    return code_digest(SCRIPTS / f"{script}.py")
+
+
+def script_of(script):
+    return f"../../scripts/crystal2d/{script}.py"
+
+
+def product(name_and_file):
+    return f"{RESULTS}/{{name}}/{name_and_file}"
+
+
+def log_of(stage, block=False):
+    return f"{RESULTS}/{{name}}/logs/{stage}{'/{block}' if block else ''}.log"
+
+
+def benchmark_of(stage, block=False):
+    return f"{RESULTS}/{{name}}/benchmarks/{stage}{'/{block}' if block else ''}.tsv"
+
+
+def stack(kind):
+    """Path of a block's stack; deleted once nothing needs it any more, unless `keep` names it."""
+    path = directory(product(f"{kind}/{{block}}.zarr"))
+    return path if kind in CONFIG.keep else temp(path)
+
+
+def facts(name):
+    """What ingest found: frames, shape, blocks, optics or what is missing of them."""
+    with checkpoints.ingest.get(name=name).output.facts.open() as handle:
+        return json.load(handle)
+
+
+def over_blocks(pattern):
+    """Input function: the pattern for every block of the movie."""
+    return lambda w: expand(pattern, name=w.name, block=facts(w.name)["blocks"])
+
+
+def near_blocks(pattern, halo):
+    """Input function: the pattern for the block and those that hold frames up to `halo` beyond its ends."""
+
+    def paths(w):
+        blocks = facts(w.name)["blocks"]
+        start, stop = (int(part) for part in w.block.split("-"))
+        near = [b for b in blocks if int(b.split("-")[0]) < stop + halo and int(b.split("-")[1]) > start - halo]
+        return expand(pattern, name=w.name, block=near)
+
+    return paths
+
+
+def spread_blocks(pattern, count):
+    """Input function: the pattern for at most `count` blocks spread evenly over the movie."""
+
+    def paths(w):
+        blocks = facts(w.name)["blocks"]
+        chosen = sorted({round(i * (len(blocks) - 1) / max(count - 1, 1)) for i in range(count)})
+        return expand(pattern, name=w.name, block=[blocks[i] for i in chosen])
+
+    return paths
+
+
+def memory_mb(frames_in_memory, base_mb=1200):
+    """Memory of a job as a function of its frames, for the scheduler; before ingest has run, the base alone."""
+
+    def megabytes(w, attempt):
+        known = Path(f"{RESULTS}/{w.name}/ingest/facts.json")
+        frame_mb = json.loads(known.read_text())["frame_bytes"] / 1e6 if known.exists() else 0
+        return attempt * int(base_mb + 2 * frames_in_memory * frame_mb)
+
+    return megabytes
+
+
+def workers():
+    """Threads of a block's job: each becomes a Dask worker process."""
+    return max(1, workflow.cores or 1)

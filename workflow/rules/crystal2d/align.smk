@@ -1,0 +1,39 @@
+ALIGN_HALO_FRAMES = 8
+
+
+rule align_pairs:
+    message: "{wildcards.name}: drift between frames {wildcards.block}"
+    input:
+        stacks=near_blocks(product("corrected/{block}.zarr"), ALIGN_HALO_FRAMES),
+        frames=near_blocks(product("correct/{block}.parquet"), ALIGN_HALO_FRAMES),
+        detector=product("calibrate/detector.npz"),
+    output:
+        pairs=product("align/{block}.parquet"),
+    log: log_of("align_pairs", block=True)
+    benchmark: benchmark_of("align_pairs", block=True)
+    params:
+        halo_frames=ALIGN_HALO_FRAMES,
+        code=code_of("align_pairs"),
+    threads: 1
+    resources:
+        mem_mb=memory_mb(4 * CONFIG.block_frames),
+        runtime=60,
+    script: script_of("align_pairs")
+
+
+rule align:
+    message: "{wildcards.name}: drift of the whole movie"
+    input:
+        facts=product("ingest/facts.json"),
+        pairs=over_blocks(product("align/{block}.parquet")),
+    output:
+        drift=product("align/drift.parquet"),
+    log: log_of("align")
+    benchmark: benchmark_of("align")
+    params:
+        code=code_of("align"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    script: script_of("align")

@@ -1,0 +1,31 @@
+rule anneal:
+    message: "{wildcards.name}: annealing frames {wildcards.block} in 3D"
+    input:
+        facts=product("ingest/facts.json"),
+        manifest=product("ingest/{block}.json"),
+        detector=product("calibrate/detector.npz"),
+        calibration=product("calibration.json"),
+        sites=product("localise/{block}.parquet"),
+        ids=product("link/ids.parquet"),
+    output:
+        atoms=product("anneal/{block}.parquet"),
+        frames=product("anneal/{block}.frames.parquet"),
+        failures=product("anneal/{block}.failures.parquet"),
+    log: log_of("anneal", block=True)
+    benchmark: benchmark_of("anneal", block=True)
+    params:
+        settings=params_for("anneal"),
+        minimum_correlation=CONFIG.calibrate.minimum_correlation,
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
+        device=CONFIG.device,
+        max_failed_fraction=CONFIG.max_failed_fraction,
+        scheduler_address=CONFIG.scheduler_address,
+        store=product("movie.zarr"),
+        seed=CONFIG.seed,
+        code=code_of("anneal"),
+    threads: workers()
+    resources:
+        mem_mb=memory_mb(8 * workers()),
+        runtime=720,
+        gpu=1 if CONFIG.device == "gpu" else 0,
+    script: script_of("anneal")

@@ -1,0 +1,43 @@
+rule dose_twins:
+    message: "{wildcards.name}: simulated twins at dose no. {wildcards.level}"
+    input:
+        facts=product("ingest/facts.json"),
+        calibration=product("calibration.json"),
+    output:
+        twins=product("dose/{level}.parquet"),
+        failures=product("dose/{level}.failures.parquet"),
+    log: product("logs/dose_twins/{level}.log")
+    benchmark: product("benchmarks/dose_twins/{level}.tsv")
+    params:
+        settings=params_for("dose"),
+        anneal=params_for("anneal"),
+        minimum_correlation=CONFIG.calibrate.minimum_correlation,
+        margin_angstrom=CONFIG.localise.lattice_margin_angstrom,
+        scheduler_address=CONFIG.scheduler_address,
+        seed=CONFIG.seed,
+        code=code_of("dose_twins"),
+    threads: workers()
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    script: script_of("dose_twins")
+
+
+rule dose:
+    message: "{wildcards.name}: accuracy against dose"
+    input:
+        twins=expand(product("dose/{level}.parquet"), level=range(len(CONFIG.dose.doses_e_per_angstrom2)), allow_missing=True),
+    output:
+        dose=product("dose.parquet"),
+        threshold=product("dose/threshold.json"),
+    log: log_of("dose")
+    benchmark: benchmark_of("dose")
+    params:
+        settings=params_for("dose"),
+        seed=CONFIG.seed,
+        code=code_of("dose"),
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=30,
+    script: script_of("dose")

@@ -1,0 +1,24 @@
+rule localise:
+    message: "{wildcards.name}: localising atoms in frames {wildcards.block}"
+    input:
+        corrected=product("corrected/{block}.zarr"),
+        denoised=product("denoised/{block}.zarr"),
+        frames=product("correct/{block}.parquet"),
+        detector=product("calibrate/detector.npz"),
+        detector_facts=product("calibrate/detector.json"),
+    output:
+        sites=product("localise/{block}.parquet"),
+        failures=product("localise/{block}.failures.parquet"),
+    log: log_of("localise", block=True)
+    benchmark: benchmark_of("localise", block=True)
+    params:
+        settings=params_for("localise"),
+        max_failed_fraction=CONFIG.max_failed_fraction,
+        scheduler_address=CONFIG.scheduler_address,
+        seed=CONFIG.seed,
+        code=code_of("localise"),
+    threads: workers()
+    resources:
+        mem_mb=memory_mb(2 * CONFIG.block_frames),
+        runtime=240,
+    script: script_of("localise")

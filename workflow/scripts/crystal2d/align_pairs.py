@@ -1,0 +1,27 @@
+"""Shifts between frames of one block and its halo, at several lags."""
+
+import numpy as np
+
+from scant.imaging.align import pair_shifts
+from scant.io.blocks import parse_label
+from scant.io.logs import say, stage_log
+from scant.io.shifts import write_shifts
+from scant.io.store import StackReader
+from scant.io.structures import read_tables
+
+
+def align_pairs(inputs, outputs, params, block):
+    start, stop = parse_label(block)
+    frames = read_tables(inputs.frames).sort("frame")
+    last = min(stop + params.halo_frames, int(frames["frame"].max()) + 1)
+    images = StackReader(inputs.stacks).read(start, last)
+    valid = np.isfinite(images).all(axis=(1, 2))
+    images[~valid] = 0
+    shifts = pair_shifts(images, first_frame=start, n_own=stop - start, valid=valid)
+    write_shifts(outputs.pairs, shifts, {"code_digest": params.code})
+    say(f"align: {len(shifts.first)} pairs of frames")
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        align_pairs(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block)  # noqa: F821

@@ -1,0 +1,42 @@
+"""Anneal the frames of one block in 3D: posterior mean and sigma of every atom, and the record of each frame's convergence."""
+
+from scant.inference.refine import refine_settings
+from scant.io.annealing import AnnealTask, atoms_table, convergence_table
+from scant.io.blocks import parse_label
+from scant.io.calibration import optics_from, read_detector, read_json
+from scant.io.ledger import failure_table, refuse_many_failures
+from scant.io.logs import say, stage_log
+from scant.io.structures import read_table, write_table
+from scant.io.workers import map_frames
+from scant.provenance import record
+from scant.xp import resolve_device
+
+
+def anneal(inputs, outputs, params, block, threads):
+    start, stop = parse_label(block)
+    device = resolve_device(params.device)
+    calibration = read_json(inputs.calibration)
+    settings = refine_settings(params.settings, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
+    sites = read_table(inputs.sites)
+    task = AnnealTask(
+        params.store, inputs.sites, read_detector(inputs.detector), optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
+        tuple(calibration["species"]), settings, params.hit_threshold_sigma, device,
+    )  # fmt: skip
+    frames = sites["frame"].unique().sort().to_list()
+    say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of {settings.schedule.n_moves} moves each")
+    done, lost = map_frames(
+        task, frames, stage="anneal", n_workers=1 if device == "gpu" else threads, scheduler_address=params.scheduler_address,
+        batch_frames=params.settings["frames_per_batch"],
+    )  # fmt: skip
+    results = list(done.values())
+    failures = [*lost, *(result.failure for result in results if result.failure is not None)]
+    provenance = record("anneal", seed=params.seed, params={**params.settings, "device": device}, code=params.code)
+    write_table(outputs.atoms, atoms_table(results, sites, read_table(inputs.ids), task), provenance)
+    write_table(outputs.frames, convergence_table(results), provenance)
+    write_table(outputs.failures, failure_table(failures), provenance)
+    refuse_many_failures(failures, stop - start, params.max_failed_fraction)
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        anneal(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

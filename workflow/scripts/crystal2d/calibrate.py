@@ -1,0 +1,56 @@
+"""Detector and lattice of the movie: references, bad pixels, photon transfer, pixel size."""
+
+import numpy as np
+
+from scant.imaging.calibration import References, calibrate
+from scant.imaging.temporal import sample_frames
+from scant.io.calibration import read_json, write_detector, write_json
+from scant.io.ledger import good_frames
+from scant.io.logs import say, stage_log
+from scant.io.materials import load_material
+from scant.io.readers import open_movie, read_frames
+from scant.io.store import read_frames as read_stored
+from scant.io.structures import read_tables
+
+CONSECUTIVE_FRAMES = 64
+
+
+def run(inputs, outputs, params):
+    facts = read_json(inputs.facts)
+    good = np.array(good_frames(read_tables(inputs.faults)))
+    sampled = good[sample_frames(len(good), params.settings["n_frames"])]
+    middle = max(0, len(good) // 2 - CONSECUTIVE_FRAMES // 2)
+    references = References(
+        dark_adu=reference(facts["dark"]),
+        flat_adu=reference(facts["flat"]),
+        gain_adu_per_electron=facts["gain_adu_per_electron"],
+        pixel_size_angstrom=facts["pixel_size_angstrom"],
+        dose_e_per_angstrom2=facts["dose_e_per_angstrom2"],
+        lattice_constant_angstrom=load_material(facts["material"]).lattice_constant_angstrom,
+    )
+    result = calibrate(
+        frames(params.store, sampled), frames(params.store, good[middle : middle + CONSECUTIVE_FRAMES]), references,
+        params.settings["flat_degree"], params.hit_threshold_sigma,
+    )  # fmt: skip
+    say(f"calibrate: {result.facts['n_bad_pixels']} bad pixels, gain {result.facts['gain_adu_per_electron']:.3f} ADU/e ({result.facts['gain_source']})")
+    lattice = result.lattice
+    say(f"calibrate: pixel size from the lattice {lattice.pixel_size_angstrom:.5f} +- {lattice.pixel_size_sigma_angstrom:.5f} A")
+    write_detector(outputs.detector, result.detector)
+    write_json(outputs.facts, result.facts)
+
+
+def frames(store, numbers):
+    return np.stack([read_stored(store, int(n), int(n) + 1)[0] for n in numbers])
+
+
+def reference(path):
+    """Mean over the frames of a dark or flat reference."""
+    if path is None:
+        return None
+    source = open_movie(path)
+    return read_frames(source, 0, source.n_frames).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        run(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

@@ -1,0 +1,42 @@
+"""Denoise one block of averaged frames."""
+
+import numpy as np
+
+from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, denoise_frame
+from scant.io.blocks import parse_label
+from scant.io.calibration import read_detector
+from scant.io.ledger import failure_table, refuse_many_failures
+from scant.io.logs import say, stage_log
+from scant.io.stacks import write_stack
+from scant.io.structures import read_table, write_table
+from scant.io.tasks import FrameTask, PerFrame, StackFrames
+from scant.io.workers import map_frames
+from scant.provenance import record
+
+
+def denoise(inputs, outputs, params, block, threads):
+    start, stop = parse_label(block)
+    detector = read_detector(inputs.detector)
+    if params.settings["method"] == "pypi-bm3d":
+        say(f"denoise: {PYPI_BM3D_LICENCE_NOTE}")
+    counts = dict(read_table(inputs.frames).iter_rows())
+    usable = [f for f in range(start, stop) if counts[f]]
+    sources = {
+        "image_e": StackFrames((inputs.stack,)),
+        "read_noise_e": PerFrame({f: detector.read_noise_e / counts[f] ** 0.5 for f in usable}),
+        "excess_noise": PerFrame({f: detector.excess_noise / counts[f] for f in usable}),
+    }
+    task = FrameTask(denoise_frame, sources, {"method": params.settings["method"]})
+    done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, scheduler_address=params.scheduler_address)
+    provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
+    blank = np.full(detector.bad.shape, np.nan, np.float32)
+    images = [done[f].image_e if f in done else blank for f in range(start, stop)]
+    write_stack(outputs.stack, params.store, start, np.stack(images), provenance)
+    write_table(outputs.failures, failure_table(failures), provenance)
+    say(f"denoise: {len(done)} of {stop - start} frames by {params.settings['method']}")
+    refuse_many_failures(failures, stop - start, params.max_failed_fraction)
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        denoise(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

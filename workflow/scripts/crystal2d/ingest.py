@@ -1,0 +1,44 @@
+"""Open the movie, check it, write what is known of it, and create the empty movie.zarr that the blocks will fill."""
+
+from pathlib import Path
+
+import numpy as np
+
+from scant.config import load_acquisition
+from scant.imaging.temporal import frame_levels, sample_frames
+from scant.io.blocks import chunk_frames_for, plan_blocks
+from scant.io.calibration import write_json
+from scant.io.facts import dataset_facts
+from scant.io.logs import say, stage_log
+from scant.io.readers import open_movie, read_frames
+from scant.io.store import create_movie
+from scant.provenance import file_fingerprint, record
+
+LEVEL_FRAMES = 33
+
+
+def ingest(inputs, outputs, params):
+    acquisition = load_acquisition(inputs.acquisition)
+    folder = Path(inputs.acquisition).parent
+    source = open_movie(str(folder / acquisition.movie), params.settings["max_bytes"])
+    facts = dataset_facts(source, acquisition, folder)
+    sampled = np.stack([read_frames(source, n, n + 1)[0] for n in sample_frames(source.n_frames, LEVEL_FRAMES)])
+    facts |= {"movie": str(folder / acquisition.movie), "level_adu": float(np.nanmedian(frame_levels(sampled)))}
+    chunk_frames = chunk_frames_for(source.height_px, source.width_px, facts["itemsize"], params.settings["chunk_bytes"])
+    block_frames = -(-params.block_frames // chunk_frames) * chunk_frames
+    blocks = plan_blocks(source.n_frames, block_frames, chunk_frames)
+    hashes = {Path(file).name: file_fingerprint(file) for file in inputs.files}
+    provenance = record("ingest", seed=params.seed, params=params.settings, code=params.code, inputs=hashes)
+    shape = (source.n_frames, source.height_px, source.width_px)
+    create_movie(
+        params.store, shape, source.dtype, chunk_frames, facts["pixel_size_angstrom"], facts["frame_time_ms"], source.metadata, provenance
+    )
+    say(f"ingest: {shape[0]} frames of {shape[1]} x {shape[2]} px {source.dtype} by {source.reader}, {len(blocks)} block(s)")
+    for note in [*source.notes, *facts["missing"]]:
+        say(f"ingest: {note}")
+    write_json(outputs.facts, {**facts, "chunk_frames": chunk_frames, "blocks": [b.label for b in blocks], "provenance": provenance})
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        ingest(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

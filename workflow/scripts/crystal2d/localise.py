@@ -1,0 +1,35 @@
+"""Locate the atoms of one block: detection on the denoised window mean, positions on the frame itself."""
+
+from scant.io.blocks import parse_label
+from scant.io.calibration import read_detector, read_json
+from scant.io.ledger import failure_table, good_frames, refuse_many_failures
+from scant.io.logs import say, stage_log
+from scant.io.sites import LocaliseSettings, lattice_from, localise_columns, sites_table
+from scant.io.structures import read_table, write_table
+from scant.io.tasks import FrameTask, StackFrames
+from scant.io.workers import map_frames
+from scant.provenance import record
+
+
+def localise(inputs, outputs, params, block, threads):
+    start, stop = parse_label(block)
+    detector, facts = read_detector(inputs.detector), read_json(inputs.detector_facts)
+    settings = LocaliseSettings(
+        lattice_from(facts["lattice"], facts["pixel_size_angstrom"]), detector.bad, detector.read_noise_e, detector.excess_noise,
+        params.settings["lattice_margin_angstrom"],
+    )  # fmt: skip
+    usable = good_frames(read_table(inputs.frames))
+    sources = {"image_e": StackFrames((inputs.corrected,)), "detection_image": StackFrames((inputs.denoised,))}
+    task = FrameTask(localise_columns, sources, {"settings": settings})
+    done, failures = map_frames(task, usable, stage="localise", n_workers=threads, scheduler_address=params.scheduler_address)
+    provenance = record("localise", seed=params.seed, params=params.settings, code=params.code)
+    table = sites_table(done)
+    write_table(outputs.sites, table, provenance)
+    write_table(outputs.failures, failure_table(failures), provenance)
+    say(f"localise: {table['in_view'].sum() / max(len(done), 1):.0f} atoms in view per frame")
+    refuse_many_failures(failures, stop - start, params.max_failed_fraction)
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        localise(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

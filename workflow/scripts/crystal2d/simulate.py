@@ -1,0 +1,48 @@
+"""Make a movie with known truth: movie.tif, dark.tif, flat.tif, truth.extxyz and the acquisition.yaml that describes them."""
+
+import math
+from pathlib import Path
+
+import tifffile
+import yaml
+
+from scant.io.logs import say, stage_log
+from scant.io.truth import write_truth
+from scant.physics import simulate as sim
+from scant.physics.optics import Optics
+
+
+def simulate(outputs, settings, seed):
+    view = sim.View(settings["size_px"], settings["pixel_size_angstrom"], math.radians(settings["rotation_deg"]), settings["drift_angstrom_per_frame"])
+    optics = Optics(
+        voltage_kv=settings["voltage_kv"],
+        cs_angstrom=settings["cs_um"] * 1e4,
+        defocus_angstrom=settings["defocus_angstrom"],
+        focal_spread_angstrom=settings["focal_spread_angstrom"],
+        objective_aperture_mrad=settings["objective_aperture_mrad"],
+    )
+    camera = sim.camera_for(
+        view, gain_adu_per_electron=settings["gain_adu_per_electron"], offset_adu=settings["offset_adu"], read_noise_e=settings["read_noise_e"],
+        n_bad=settings["n_bad_pixels"], hits_per_frame=settings["hits_per_frame"], seed=seed,
+    )  # fmt: skip
+    say(f"simulate: molecular dynamics of {settings['n_frames']} frames of a {view.size_angstrom:.0f} A view")
+    frames = sim.true_frames(
+        view, settings["n_frames"], n_vacancies=settings["n_vacancies"], temperature_k=settings["temperature_k"], lattice_constant_angstrom=2.46, seed=seed
+    )
+    mean_electrons = settings["dose_e_per_angstrom2"] * settings["pixel_size_angstrom"] ** 2
+    with tifffile.TiffWriter(outputs.movie) as writer:
+        for raw in sim.raw_frames(frames, optics, view, camera, mean_electrons, seed):
+            writer.write(raw, contiguous=True, photometric="minisblack")
+    dark, flat = sim.references(camera, mean_electrons, seed)
+    tifffile.imwrite(outputs.dark, dark)
+    tifffile.imwrite(outputs.flat, flat)
+    write_truth(outputs.truth, frames, view)
+    given = ("cs_um", "defocus_angstrom", "focal_spread_angstrom", "objective_aperture_mrad", "pixel_size_angstrom", "dose_e_per_angstrom2")
+    acquisition = {"material": "graphene", "movie": "movie.tif", "dark": "dark.tif", "flat": "flat.tif", "voltage_kV": settings["voltage_kv"]}
+    acquisition |= {key: settings[key] for key in (*given, "frame_time_ms", "gain_adu_per_electron")}
+    Path(outputs.acquisition).write_text(yaml.safe_dump(acquisition, sort_keys=False))
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        simulate(snakemake.output, snakemake.params.settings, snakemake.params.seed)  # noqa: F821
