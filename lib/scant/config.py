@@ -32,6 +32,7 @@ class Acquisition(Leaf):
     movie: str = Field(description="movie file, .zarr folder or a glob of single frames, relative to acquisition.yaml")
     dark: str | None = Field(None, description="dark reference, raw counts")
     flat: str | None = Field(None, description="flat reference, raw counts, not dark-subtracted")
+    truth: str | None = Field(None, description="known structures (extended XYZ) of a simulated movie: scored in the report")
     voltage_kV: float | None = Field(None, ge=10, le=400, description="acceleration voltage; without it the run ends at localisation")
     cs_um: float | None = Field(None, ge=-5000, le=5000, description="spherical aberration")
     defocus_angstrom: float | None = Field(None, ge=-5000, le=5000, description="nominal defocus, underfocus positive")
@@ -75,7 +76,7 @@ class DenoiseSettings(Leaf):
 
 
 class LocaliseSettings(Leaf):
-    lattice_margin_angstrom: float = Field(5.0, ge=2, le=20, description="atoms this far outside the view belong to the model")
+    lattice_margin_angstrom: float = Field(3.0, ge=2, le=20, description="atoms this far outside the view belong to the model")
 
 
 class LinkSettings(Leaf):
@@ -88,10 +89,10 @@ class AnnealSettings(Leaf):
     tau_start: float = Field(8.0, ge=1, le=1e4, description="first temperature of the schedule; 1 is the posterior")
     n_temperatures: int = Field(6, ge=1, le=200, description="geometric steps from tau_start towards 1")
     moves_per_temperature: int = Field(6, ge=1, le=10_000, description="Hamiltonian moves at each temperature")
-    burn_in: int = Field(40, ge=0, le=100_000, description="moves at tau = 1 that are not counted")
-    n_samples: int = Field(80, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
+    burn_in: int = Field(24, ge=0, le=100_000, description="moves at tau = 1 that are not counted")
+    n_samples: int = Field(24, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
     leapfrog_steps: int = Field(8, ge=1, le=200, description="gradient evaluations in one move")
-    n_chains: int = Field(2, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
+    n_chains: int = Field(4, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
     frames_per_batch: int = Field(1, ge=1, le=4096, description="frames annealed as one batch on a device")
 
 

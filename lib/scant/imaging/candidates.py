@@ -51,7 +51,7 @@ class Detection:
         """Springs to the smooth lattice, free around defects."""
         defect = (self.flag & FLAG_DEFECT) > 0
         vectors = self.reference_px[self.bonds[:, 1]] - self.reference_px[self.bonds[:, 0]]
-        return Springs(self.bonds, vectors, defect[self.bonds].any(axis=1), bond_px)
+        return Springs(self.bonds, vectors, np.asarray(defect[self.bonds].any(axis=1)), bond_px)
 
 
 def refitted(state: Detection, observation: Observation, bond_px: float, iterations: int = 3) -> Detection:

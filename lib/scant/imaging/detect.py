@@ -56,7 +56,9 @@ def detect_atoms(
     flag = _edge_flags(sites.positions_px, image_e.shape, bond)
     flag[(sites.strength < WEAK_FIELD) & (flag == 0)] |= FLAG_CONTAMINATED
     ones, vectors = np.ones(len(flag)), sites.positions_px[sites.bonds[:, 1]] - sites.positions_px[sites.bonds[:, 0]]
-    fit = refine(observation, sites.positions_px, ones, Springs(sites.bonds, vectors, np.zeros(len(vectors), dtype=bool), bond), iterations=3)
+    fit = refine(
+        observation, sites.positions_px, ones, Springs(sites.bonds, vectors, np.zeros(len(vectors), dtype=bool), bond), iterations=3
+    )
     if variance_e2 is None:
         observation = _with_variance(observation, fit.residual)
     none = np.zeros((0, 2))

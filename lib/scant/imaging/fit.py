@@ -29,8 +29,8 @@ HIGH_PASS = 2.8
 PAIR_REACH = 2.2
 BLOCK_REACH = 3.2
 # Thermal stiffness / k_B T of a bond vector of free graphene at 300 K against its smooth surroundings, projected along the beam.
-SPRING_ALONG_PER_ANGSTROM2 = 2000.0
-SPRING_ACROSS_PER_ANGSTROM2 = 400.0
+SPRING_ALONG_PER_ANGSTROM2 = 1200.0
+SPRING_ACROSS_PER_ANGSTROM2 = 250.0
 RIDGE_PER_ANGSTROM2 = 1.0
 
 
@@ -94,15 +94,15 @@ def observe(
     return replace(blank, image=blank.high_passed(np.where(valid > 0, image, 0.0)))
 
 
-def fit_template(observation: Observation, positions_px: Array, amplitude: Array) -> tuple[Template, Array]:
-    """Weights of the template's basis by linear least squares over the whole frame; and the high-passed model image."""
+def fit_template(observation: Observation, positions_px: Array, amplitude: Array) -> Template:
+    """Template whose basis weights fit the whole frame best, by linear least squares."""
     basis, shape = observation.basis, observation.image.shape
     stack = np.array([observation.high_passed(render(positions_px, amplitude, basis, shape, m)) for m in range(len(basis.profile))])
     normal = np.einsum("ayx,byx,yx->ab", stack, stack, observation.weight)
     right = np.einsum("ayx,yx,yx->a", stack, observation.image, observation.weight)
     ridge = basis.penalty * (normal[0, 0] / right[0]) ** 2 + 1e-6 * np.trace(normal)
     weights = np.linalg.solve(normal + np.diag(ridge), right)
-    return combine(basis, weights, observation.width_px), np.tensordot(weights, stack, axes=1)
+    return combine(basis, weights, observation.width_px)
 
 
 def refine(
@@ -117,22 +117,21 @@ def refine(
     """Gauss-Newton for the positions of all atoms together; the template is refitted on the way unless it is given."""
     positions, shape = positions_px.copy(), observation.image.shape
     pairs = neighbour_pairs(positions, PAIR_REACH * springs.length_px)
-    normal, current = None, template
+    current = template or fit_template(observation, positions, amplitude)
+    normal = sp.csc_matrix((0, 0))
     for step in range(iterations):
-        if current is None or (template is None and step == 2):
-            current, model = fit_template(observation, positions, amplitude)
-        else:
-            model = observation.high_passed(render(positions, amplitude, current, shape))
+        if template is None and step == 2:
+            current = fit_template(observation, positions, amplitude)
+        model = observation.high_passed(render(positions, amplitude, current, shape))
         residual = observation.image - model
         force, blocks, _ = spring_force(positions, springs)
         force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current)[:, 1:]
-        if step < 2 or normal is None:
+        if step < 2:
             coupling = overlaps(positions, pairs, visible_weight(positions, observation.weight, current), current)[:, 1:, 1:]
             coupling *= (amplitude[pairs[:, 0]] * amplitude[pairs[:, 1]])[:, None, None]
         normal = _normal_matrix(len(positions), pairs, coupling, springs, blocks)
         shift = splu(normal).solve(force.ravel()).reshape(-1, 2)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
-    assert current is not None and normal is not None
     residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
     return Fit(positions, current, residual, normal, energy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,8 @@ def _match(tracks: Array, atoms: Array, radius: float) -> tuple[Ints, Ints]:
     left, right = [i[single]], [j[single]]
     order = np.argsort(label[~single], kind="stable")
     i, j, d, label = i[~single][order], j[~single][order], d[~single][order], label[~single][order]
-    for start, stop in zip(*_runs(label), strict=True):
+    edges = np.flatnonzero(np.diff(label, prepend=-1, append=-1))
+    for start, stop in pairwise(edges):
         rows, r = np.unique(i[start:stop], return_inverse=True)
         columns, c = np.unique(j[start:stop], return_inverse=True)
         cost = np.full((len(rows), len(columns)), 10 * radius**2 * len(rows))
@@ -104,8 +106,3 @@ def _match(tracks: Array, atoms: Array, radius: float) -> tuple[Ints, Ints]:
         left.append(rows[a[good]])
         right.append(columns[b[good]])
     return np.concatenate(left), np.concatenate(right)
-
-
-def _runs(label: Ints) -> tuple[Ints, Ints]:
-    edges = np.nonzero(np.diff(label))[0] + 1
-    return np.concatenate([[0], edges]).astype(np.int64)[: max(len(label), 0) and None], np.concatenate([edges, [len(label)]]).astype(np.int64)

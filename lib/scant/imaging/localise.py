@@ -102,23 +102,37 @@ def _assemble(
     positions = fit.positions_px
     order = np.argsort(_outside(positions, image_e.shape), kind="stable")
     number = np.argsort(order)
-    smooth = gaussian_filter(np.where(observation.mask > 0, image_e, 0.0).astype(float), observation.width_px, mode="constant") / observation.norm
+    smooth = (
+        gaussian_filter(np.where(observation.mask > 0, image_e, 0.0).astype(float), observation.width_px, mode="constant")
+        / observation.norm
+    )
     background = map_coordinates(smooth, positions[:, ::-1].T, order=1, mode="nearest")
     outside = _outside(positions, image_e.shape)
     flag = np.where(outside, (detection.flag & FLAG_DEFECT) | FLAG_OUTSIDE, detection.flag & ~FLAG_OUTSIDE)
     sigma_px = np.sqrt(np.stack([covariance[:, 0, 0], covariance[:, 1, 1]]))
+    pixels, freedom = float((observation.mask > 0).sum()), 2 * float((~outside).sum())
     return Localised(
-        x_px=positions[order, 0], y_px=positions[order, 1], sigma_x_px=sigma_px[0, order], sigma_y_px=sigma_px[1, order],
-        amplitude_e=(float(fit.template(0.0)) * amplitude)[order], background_e=background[order], p_atom=detection.p_atom[order], flag=flag[order],
-        pcd=amplitude[order], sigma_pcd=sigma[order], index=detection.index[order], bonds=np.sort(number[detection.bonds], axis=1),
+        x_px=positions[order, 0],
+        y_px=positions[order, 1],
+        sigma_x_px=sigma_px[0, order],
+        sigma_y_px=sigma_px[1, order],
+        amplitude_e=(float(fit.template(np.zeros(1))[0]) * amplitude)[order],
+        background_e=background[order],
+        p_atom=detection.p_atom[order],
+        flag=flag[order],
+        pcd=amplitude[order],
+        sigma_pcd=sigma[order],
+        index=detection.index[order],
+        bonds=np.sort(number[detection.bonds], axis=1),
         vacancies_px=detection.vacancies_px[~_outside(detection.vacancies_px, image_e.shape)],
-        chi2=float((fit.residual**2 * observation.weight).sum() / max(float((observation.mask > 0).sum()) - 2 * float((~outside).sum()), 1.0)),
-    )  # fmt: skip
+        chi2=float((fit.residual**2 * observation.weight).sum() / max(pixels - freedom, 1.0)),
+    )
 
 
 def _outside(positions: Array, shape: tuple[int, ...]) -> Bool:
     limits = np.array(shape[::-1]) - 0.5
-    return np.asarray(((positions < -0.5) | (positions >= limits)).any(axis=1))
+    beyond: Bool = (positions < -0.5) | (positions >= limits)
+    return np.asarray(beyond.any(axis=1), dtype=np.bool_)
 
 
 def _own_variance(image_e: NDArray[np.floating], mask: Bool | None, bond: float) -> float:
@@ -148,17 +162,19 @@ class Hexagons:
 
 
 def hexagon_centres(image: NDArray[np.floating], lattice: Lattice2D, localised: Localised, mask: Bool | None = None) -> Hexagons:
-    """Centres of the lattice's hexagons in view: the hollow from the local phase, averaged with the centroid of its atoms if all six are there."""
+    """Centres of the hexagons in view: the hollow from the local phase, averaged with the centroid of its six atoms if they are there."""
     grid = hollow_grid(image, lattice, mask)
     lookup = {tuple(k): n for n, k in enumerate(localised.index.tolist())}
     nodes = np.argwhere(np.isfinite(grid.positions_px[..., 0]))
     around = [(0, 0, 0), (-1, 0, 1), (-1, 0, 0), (-1, -1, 1), (0, -1, 0), (0, -1, 1)]
-    corners = np.array([[lookup.get((i - grid.centre + a, j - grid.centre + b, s), -1) for a, b, s in around] for i, j in nodes.tolist()], dtype=np.int64)
+    corners = np.array(
+        [[lookup.get((i - grid.centre + a, j - grid.centre + b, s), -1) for a, b, s in around] for i, j in nodes.tolist()], dtype=np.int64
+    )
     hollow = grid.positions_px[nodes[:, 0], nodes[:, 1]]
-    complete = (corners >= 0).all(axis=1)
+    complete: Bool = np.all(corners >= 0, axis=1)
     centroid = localised.positions_px[corners].mean(axis=1)
     centres = np.where(complete[:, None], 0.5 * (hollow + centroid), hollow)
-    dirty = np.where(corners >= 0, (localised.flag[corners] & FLAG_CONTAMINATED) > 0, False).sum(axis=1) >= 3
-    weak = grid.strength[nodes[:, 0], nodes[:, 1]] < WEAK_FIELD
-    inside = ~_outside(centres, image.shape)
-    return Hexagons(centres[inside], corners[inside], (dirty | weak)[inside])
+    touched = (corners >= 0) & ((localised.flag[corners] & FLAG_CONTAMINATED) > 0)
+    contaminated: Bool = np.array((touched.sum(axis=1) >= 3) | (grid.strength[nodes[:, 0], nodes[:, 1]] < WEAK_FIELD), dtype=np.bool_)
+    inside = np.asarray(~_outside(centres, image.shape))
+    return Hexagons(centres[inside], corners[inside], contaminated[inside])

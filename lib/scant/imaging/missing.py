@@ -66,7 +66,7 @@ def missing_scores(residual: Array, weight: Array, positions_px: Array, sublatti
 
 
 @numba.njit(cache=True)
-def _scores(residual, weight, positions, sublattice, values, radius, score, information):  # type: ignore[no-untyped-def]
+def _scores(residual, weight, positions, sublattice, values, radius, score, information):
     fine = values.shape[1]
     for n in range(positions.shape[0]):
         x0, y0 = int(np.floor(positions[n, 0] + 0.5)), int(np.floor(positions[n, 1] + 0.5))

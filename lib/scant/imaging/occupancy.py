@@ -36,7 +36,7 @@ class Evidence:
 
 
 def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple[Array, Array]:
-    """Contrast of every atom relative to the mean one, and its standard error; all are free together, prior 1 +- AMPLITUDE_PRIOR taken out."""
+    """Contrast of every atom relative to the mean one, and its standard error; all free together, their own prior taken out."""
     positions, n, prior = fit.positions_px, len(fit.positions_px), 1 / AMPLITUDE_PRIOR**2
     pairs = neighbour_pairs(positions, 2.2 * bond_px)
     overlap = overlaps(positions, pairs, visible_weight(positions, observation.weight, fit.template), fit.template)[:, 0, 0]

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
+from scipy.ndimage import map_coordinates, maximum_filter
 from scipy.special import ndtr
+from scipy.stats import gamma
 
 from scant.errors import CalibrationError, InputError
+from scant.imaging.phase_fields import FIRST_ORDER, PAD_CELLS, ReflectionFields, local_reflections, rotation
 
 Array = NDArray[np.float64]
 
-FIRST_ORDER = np.array([(1, 0), (0, 1), (-1, -1)])
 SECOND_ORDER = np.array([(1, -1), (1, 2), (-2, -1)])
 MIN_SNR = 6.0
 NOMINAL_TOLERANCE = 0.15
 MAX_STRAIN = 0.08
-PAD_CELLS = 12
+MIN_LOCAL_SNR = 10.0
 MAX_FIELD_FRAMES = 16
 FIELD_WIDTH = 1.6
 # A shear common to the whole view is tilt (prior sd 1 %) or distortion of the projector lenses (prior sd 0.5 %): 1 / (1 + 0.25).
@@ -86,12 +87,15 @@ def find_lattice(
     to 15 % around it. Raises CalibrationError when no hexagonal set of reflections stands out.
     """
     frames = _as_frames(image)
-    snr = _signal_to_background(np.mean([_power(frame) for frame in frames], axis=0))
+    # the mean of n power spectra of noise is gamma distributed: peaks are judged by the same false-alarm rate as one spectrum's
+    noise = gamma(len(frames), scale=1 / len(frames))
+    snr = _signal_to_background(np.mean([_power(frame) for frame in frames], axis=0)) * float(noise.median())
+    least = float(noise.isf(np.exp(-MIN_SNR)))
     nominal = None if pixel_size_angstrom is None else pixel_size_angstrom / (lattice_constant_angstrom * np.sqrt(3) / 2)
-    b, weakest = _hexagonal_triple(snr, nominal)
+    b, weakest = _hexagonal_triple(snr, nominal, least)
     b, sigma_b = _refine(frames, b)
     vectors = np.linalg.inv(b).T
-    vectors, b = _sixty_degrees(vectors)
+    vectors, b = _sixty_degrees(np.asarray(vectors, dtype=np.float64))
     sides = np.linalg.norm(np.stack([vectors[0], vectors[1], vectors[1] - vectors[0]]), axis=1)
     anisotropy = float(sides.max() / sides.min() - 1)
     if anisotropy > 2 * MAX_STRAIN:
@@ -114,62 +118,6 @@ def find_lattice(
         contrast_sign=sign, contrast_confidence=confidence, reflection_snr=weakest,
         lattice_constant_angstrom=lattice_constant_angstrom,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ReflectionFields:
-    """Slowly varying complex amplitudes A_g(r) of the three first-order reflections: image ~ sum of Re A_g exp(2 pi i g.r).
-
-    `values` (3, my, mx) on a coarse grid whose node (0, 0) lies at `offset_px` (x, y), `step_px` apart; the grid reaches `PAD_CELLS` cells
-    beyond the image. `b_per_px` are the reciprocal vectors that they belong to; `support` (my, mx) is the smoothed weight in [0, 1].
-    """
-
-    values: NDArray[np.complex128]
-    support: Array
-    step_px: Array
-    offset_px: Array
-    b_per_px: Array
-    width_px: float
-
-    def sample(self, points_px: Array) -> NDArray[np.complex128]:
-        """Amplitudes (3, n) at (n, 2) points, bilinear, held constant outside the grid."""
-        nodes = ((points_px - self.offset_px) / self.step_px)[:, ::-1].T
-        return np.stack([map_coordinates(v, nodes, order=1, mode="nearest") for v in self.values])
-
-
-def local_reflections(
-    image: NDArray[np.floating], b_per_px: Array, width_px: float, weight: NDArray[np.floating] | None = None, turn_degrees: float = 0.0
-) -> ReflectionFields:
-    """Geometric phase fields (Hytch, Snoeck & Kilaas 1998) of the three first-order reflections.
-
-    The image (ny, nx) is demodulated at each reflection and smoothed by a Gaussian of standard deviation `width_px`, normalised by the
-    equally smoothed `weight`, so that edges and masked pixels do not bias the phase. `turn_degrees` turns the reflections: at 30 degrees
-    there is nothing but noise.
-    """
-    values = np.asarray(image, dtype=np.float64)
-    w = np.ones_like(values) if weight is None else np.asarray(weight, dtype=np.float64)
-    cell = max(int(width_px / 4), 1)
-    sigma = width_px / cell
-    norm = np.maximum(gaussian_filter(_binned(w, cell), sigma, mode="constant"), 1e-9)
-    mean = gaussian_filter(_binned(values * w, cell), sigma, mode="constant") / norm
-    ny, nx = values.shape
-    y, x = np.arange(ny), np.arange(nx)
-    rows, columns = np.minimum(y // cell, ny // cell) + PAD_CELLS, np.minimum(x // cell, nx // cell) + PAD_CELLS
-    flat = (values - mean[np.ix_(rows, columns)]) * w
-    fields = []
-    for g in FIRST_ORDER @ b_per_px @ _rotation(turn_degrees):
-        demodulated = flat * np.exp(-2j * np.pi * g[1] * y)[:, None] * np.exp(-2j * np.pi * g[0] * x)
-        fields.append(gaussian_filter(_binned(demodulated, cell), sigma, mode="constant") / norm)
-    corner = np.full(2, (cell - 1) / 2 - PAD_CELLS * cell)
-    return ReflectionFields(np.array(fields), norm, np.full(2, float(cell)), corner, b_per_px, width_px)
-
-
-def _binned(values: NDArray, cell: int) -> NDArray:
-    """Sums over cell x cell pixels (a last partial cell included), with PAD_CELLS empty cells around."""
-    ny, nx = values.shape
-    padded = np.pad(values, ((0, -ny % cell), (0, -nx % cell)))
-    sums = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).sum(axis=(1, 3))
-    return np.pad(sums, PAD_CELLS) / cell**2
 
 
 def _as_frames(image: NDArray[np.floating]) -> Array:
@@ -198,7 +146,7 @@ def _signal_to_background(power: Array) -> Array:
     ny, nx = power.shape
     ty, tx = max(ny // 32, 6), max(nx // 32, 6)
     tiles = power[: ny // ty * ty, : nx // tx * tx].reshape(ny // ty, ty, nx // tx, tx)
-    medians = np.median(tiles, axis=(1, 3)) / np.log(2)
+    medians = np.median(tiles, axis=(1, 3))
     rows, columns = (np.arange(ny) - (ty - 1) / 2) / ty, (np.arange(nx) - (tx - 1) / 2) / tx
     background = map_coordinates(medians, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
     snr = power / np.maximum(background, 1e-12 * power.max())
@@ -207,22 +155,24 @@ def _signal_to_background(power: Array) -> Array:
     return np.asarray(snr)
 
 
-def _hexagonal_triple(snr: Array, nominal: float | None) -> tuple[Array, float]:
+def _hexagonal_triple(snr: Array, nominal: float | None, least: float) -> tuple[Array, float]:
     """Reciprocal vectors (2, 2) in cycles per pixel of the best first-order triple, and the SNR of its weakest reflection."""
     ny, nx = snr.shape
     smooth = maximum_filter(snr, size=3)
-    rows, columns = np.nonzero((snr == smooth) & (snr > MIN_SNR))
+    rows, columns = np.nonzero((snr == smooth) & (snr > least))
     order = np.argsort(snr[rows, columns])[::-1][:60]
     peaks = np.stack([(columns[order] - nx // 2) / nx, (rows[order] - ny // 2) / ny], axis=1)
     best: tuple[float, Array, float] = (0.0, np.zeros((2, 2)), 0.0)
-    seeds = np.concatenate([peaks, peaks @ _rotation(30) / np.sqrt(3)])
+    seeds = np.concatenate([peaks, peaks @ rotation(30) / np.sqrt(3)])
     for seed in seeds:
         length = np.hypot(*seed)
         if length > 0.45 or length < 6 / min(ny, nx) or (nominal is not None and abs(length / nominal - 1) > NOMINAL_TOLERANCE):
             continue
-        triple, strength = _best_near(snr, np.stack([seed, seed @ _rotation(120), seed @ _rotation(240)]))
-        if strength.min() < MIN_SNR or np.linalg.norm(triple.sum(axis=0)) > 2.5 / min(ny, nx) + 0.1 * length:
+        triple, strength = _best_near(snr, np.stack([seed, seed @ rotation(120), seed @ rotation(240)]))
+        if strength.min() < least or np.linalg.norm(triple.sum(axis=0)) > 2.5 / min(ny, nx) + 0.1 * length:
             continue
+        if _best_near(snr, triple @ rotation(30) / np.sqrt(3))[1].min() > least:
+            continue  # these are second-order reflections: the first order is there
         _, second = _best_near(snr, SECOND_ORDER @ triple[:2])
         score = float(np.log(strength).sum() + 0.5 * np.log(np.maximum(second, 1)).sum())
         if score > best[0]:
@@ -230,15 +180,10 @@ def _hexagonal_triple(snr: Array, nominal: float | None) -> tuple[Array, float]:
     if best[0] == 0:
         hint = "" if nominal is None else f" within {100 * NOMINAL_TOLERANCE:.0f} % of the nominal pixel size"
         raise CalibrationError(
-            f"no lattice found{hint}: no three reflections at 120 degrees reach {MIN_SNR:.0f} x background "
+            f"no lattice found{hint}: no three reflections at 120 degrees reach {least:.1f} x background "
             f"(strongest peak {snr.max():.1f}); average more frames, or check pixel size, focus and field of view"
         )
     return best[1], best[2]
-
-
-def _rotation(degrees: float) -> Array:
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array([[c, s], [-s, c]])
 
 
 def _best_near(snr: Array, k: Array) -> tuple[Array, Array]:
@@ -333,6 +278,9 @@ def _local_shear(fields: ReflectionFields, noise: ReflectionFields) -> float:
     shear = np.hypot(strain[..., 0, 0] - strain[..., 1, 1], strain[..., 0, 1] + strain[..., 1, 0]) / 2
     power = np.abs(fields.values[:, *INNER]) ** 2
     floor = (np.abs(noise.values[:, *INNER]) ** 2).mean()
+    if power.mean() < MIN_LOCAL_SNR * floor:  # phases of noise have no small-error theory: only the mean cell can be trusted
+        tilt = TILT_SHARE * _mean_shear(fields.b_per_px)
+        return float(np.hypot(tilt[0, 0] - tilt[1, 1], tilt[0, 1] + tilt[1, 0]) / 2)
     weight = power.min(axis=0)
     g = np.linalg.norm(FIRST_ORDER @ fields.b_per_px, axis=1).mean()
     # white noise smoothed by a Gaussian s: var(d phase/dx) = (noise power / signal power) / (4 s^2); three vectors at 120 degrees

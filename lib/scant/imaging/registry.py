@@ -53,31 +53,32 @@ def bond_graph(positions_px: Array, bond_px: float) -> Ints:
 
 
 def extend_beyond_view(localised: Localised, lattice: Lattice2D, shape: tuple[int, int], *, margin_angstrom: float = 5.0) -> Topology:
-    """Topology of the atoms in view plus predicted ones up to the margin beyond it.
+    """Topology of the atoms in view plus those up to the margin beyond it.
 
-    An atom outside sits at its lattice site plus the displacement of the nearest atoms in view (Gaussian mean over 1.5 cells, held
-    constant outwards; a higher order would amplify noise). Bonds across the edge follow from the lattice indices, those in view from
-    the atoms. Raises InputError with fewer than 12 lattice atoms in view.
+    Atoms outside that the fit carried along are taken over. Farther ones sit at their lattice site plus the displacement of the nearest
+    known atoms (Gaussian mean over 1.5 cells, held constant outwards; a higher order would amplify noise).
+    Raises InputError with fewer than 12 regular atoms.
     """
-    view = np.nonzero(localised.in_view)[0]
-    positions, index = localised.positions_px[view], localised.index[view]
-    regular = (localised.flag[view] & (FLAG_DEFECT | FLAG_CONTAMINATED)) == 0
-    if regular.sum() < 12:
-        raise InputError(f"extending the lattice needs 12 regular atoms in view, found {int(regular.sum())}; check the detection of this frame")
     margin = margin_angstrom / lattice.pixel_size_angstrom
-    offset = _mean_offset(positions[regular], index[regular], lattice)
-    candidates = _sites_around(lattice, offset, shape, margin)
-    known = {tuple(k) for k in localised.index.tolist()} & {tuple(k) for k in index.tolist()}
-    candidates = np.array([k for k in candidates.tolist() if tuple(k) not in known], dtype=np.int64).reshape(-1, 3)
-    ideal = ideal_sites(candidates, lattice) + offset
-    moved = ideal + _smooth_displacement(ideal, positions[regular], positions[regular] - ideal_sites(index[regular], lattice) - offset, lattice)
-    # an index missing inside is a vacancy, not an atom to add
     limits = np.array(shape[::-1]) - 0.5
+    close = ((localised.positions_px > -0.5 - margin) & (localised.positions_px < limits + margin)).all(axis=1)
+    known, index = localised.positions_px[close], localised.index[close]
+    regular = (localised.flag[close] & (FLAG_DEFECT | FLAG_CONTAMINATED)) == 0
+    if regular.sum() < 12:
+        raise InputError(
+            f"extending the lattice needs 12 regular atoms in view, found {int(regular.sum())}; check the detection of this frame"
+        )
+    offset = _mean_offset(known[regular], index[regular], lattice)
+    have = {tuple(k) for k in index.tolist()}
+    wanted = [k for k in _sites_around(lattice, offset, shape, margin).tolist() if tuple(k) not in have]
+    ideal = ideal_sites(np.array(wanted, dtype=np.int64).reshape(-1, 3), lattice) + offset
+    moved = ideal + _smooth_displacement(ideal, known[regular], known[regular] - ideal_sites(index[regular], lattice) - offset, lattice)
+    # a site missing inside the view is a vacancy, not an atom to add
     beyond = ((moved < -0.5) | (moved >= limits)).any(axis=1) & ((moved > -0.5 - margin) & (moved < limits + margin)).all(axis=1)
-    clear = cKDTree(positions).query(moved)[0] > 0.6 * lattice.bond_px
-    extra = moved[beyond & clear]
-    everything = np.concatenate([positions, extra])
-    inside = np.arange(len(everything)) < len(positions)
+    clear = cKDTree(known).query(moved)[0] > 0.6 * lattice.bond_px
+    everything = np.concatenate([known, moved[beyond & clear]])
+    inside = np.zeros(len(everything), dtype=bool)
+    inside[: len(known)] = localised.in_view[close]
     return Topology(everything, inside, bond_graph(everything, lattice.bond_px))
 
 

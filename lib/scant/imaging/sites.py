@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from scant.imaging.reciprocal import FIRST_ORDER, Lattice2D, ReflectionFields, local_reflections
+from scant.imaging.phase_fields import FIRST_ORDER, ReflectionFields, local_reflections
+from scant.imaging.reciprocal import Lattice2D
 
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -44,7 +45,7 @@ def hollow_grid(image: NDArray[np.floating], lattice: Lattice2D, mask: Bool | No
     outside the view the displacement of the neighbours is carried on.
     """
     cell = lattice.bond_px * np.sqrt(3)
-    fields = local_reflections(image, lattice.reciprocal_per_px, PHASE_WIDTH * cell, None if mask is None else mask)
+    fields = local_reflections(image, lattice.reciprocal_per_px, PHASE_WIDTH * cell, mask)
     shape = np.array(image.shape[::-1], dtype=float)
     reach = int(np.ceil((np.hypot(*shape) / 2 + margin_px) / cell * 1.2)) + 3
     positions = np.full((2 * reach + 1, 2 * reach + 1, 2), np.nan)

@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 PRIOR_LOG_ODDS = float(np.log(1e-4))
 CANDIDATES = 8
 PROMISING = 0.6
+MODEL_ERROR = 0.05
 WINDOW_BONDS = 6.0
 FREE_BONDS = 3.0
 
@@ -24,18 +25,20 @@ def turn_bonds(observation: Observation, state: Detection, simulate: Simulator |
     """Turn the bonds that explain the image better so, one after the other, each the best of its round."""
     for _ in range(most):
         gains = []
-        for candidate in turn_candidates(observation, state):
+        for candidate, difference in turn_candidates(observation, state):
             turned = with_turned_bond(state, candidate)
-            before = local_energy(observation, state, state, candidate, bond_px, simulate)
-            gains.append((before - local_energy(observation, state, turned, candidate, bond_px, simulate) + PRIOR_LOG_ODDS, turned))
+            gain = local_energy(observation, state, state, candidate, bond_px, simulate)
+            gain -= local_energy(observation, state, turned, candidate, bond_px, simulate)
+            # where noise is small the model's own error decides: ask for a share of the signal too
+            gains.append((gain + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference), turned))
         if not gains or max(g for g, _ in gains) <= 0:
             return state
         state = refitted(max(gains, key=lambda pair: pair[0])[1], observation, bond_px)
     return state
 
 
-def turn_candidates(observation: Observation, state: Detection) -> list[int]:
-    """Bonds whose turning, everything else held still, changes chi^2 most favourably."""
+def turn_candidates(observation: Observation, state: Detection) -> list[tuple[int, float]]:
+    """Bonds whose turning, everything else held still, changes chi^2 most favourably; and chi^2 between both images."""
     clean = (state.flag & (FLAG_CONTAMINATED | FLAG_OUTSIDE | FLAG_DEFECT)) == 0
     usable = np.nonzero(clean[state.bonds].all(axis=1))[0]
     if not len(usable):
@@ -51,7 +54,7 @@ def turn_candidates(observation: Observation, state: Detection) -> list[int]:
     quadratic = np.array([_difference_norm(observation, state, pairs[k], turned[2 * k : 2 * k + 2]) for k in order])
     gain = linear[order] + quadratic
     best = [k for k in np.argsort(gain)[:CANDIDATES] if gain[k] < PROMISING * quadratic[k]]
-    return [int(usable[order[k]]) for k in best]
+    return [(int(usable[order[k]]), float(quadratic[k])) for k in best]
 
 
 def _difference_norm(observation: Observation, state: Detection, pair: Ints, turned: Array) -> float:
@@ -84,6 +87,7 @@ def local_energy(
     fit = refine(crop, state.positions_px[inside] - low, np.ones(len(inside)), springs, template=state.template, iterations=5)
     if simulate is None:
         return fit.energy
-    image = crop.high_passed(simulate(fit.positions_px, (crop.image.shape[0], crop.image.shape[1])))
+    image = simulate(fit.positions_px, (crop.image.shape[0], crop.image.shape[1]))
+    image = crop.high_passed(image - image.mean())
     scale = float((image * crop.image * crop.weight).sum() / max(float((image**2 * crop.weight).sum()), 1e-12))
     return 0.5 * float(((crop.image - scale * image) ** 2 * crop.weight).sum()) + spring_force(fit.positions_px, springs)[2]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import j0
+from scipy.special import j0, j1
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,13 +46,14 @@ class TemplateBasis:
 class Template:
     """Image of one atom in electrons: `profile_e` over r^2 in steps of `step_px2`, zero beyond `radius_px`.
 
-    `overlap_e2` (3, nq) holds C, C'/d and (C'' - C'/d)/d^2, all high-passed and per unit pixel weight, on the same steps up to twice the
-    radius: what the normal equations are made of.
+    `overlap_e2` (3, nq) holds C, C'/d and (C'' - C'/d)/d^2 against d^2 in steps of `overlap_step_px2`, high-passed and per unit pixel
+    weight, up to twice the radius: what the normal equations are made of.
     """
 
     profile_e: Array
     overlap_e2: Array
     step_px2: float
+    overlap_step_px2: float
     radius_px: int
 
     def __call__(self, r_px: Array) -> Array:
@@ -89,14 +90,15 @@ def combine(basis: TemplateBasis, weights: Array, high_pass_px: float) -> Templa
     """Template of given weights, and its overlap tables behind the high-pass 1 - Gaussian of width `high_pass_px`."""
     k, transfer = basis.k_per_px, weights @ basis.transfer
     power = (transfer * (1 - np.exp(-2 * (np.pi * high_pass_px * k) ** 2))) ** 2 * 2 * np.pi * k * np.gradient(k)
-    size = 4 * (basis.profile.shape[1] - 1) + 1
-    q = np.arange(size) * basis.step_px2
-    c = np.interp(q, q[::8], j0(2 * np.pi * np.sqrt(q[::8])[:, None] * k) @ power)
-    # with q = d^2: C'(d)/d = 2 dC/dq and (C'' - C'/d)/d^2 = 4 d2C/dq2
-    coarse = slice(None, None, 8)
-    slope = np.interp(q, q[coarse], 2 * np.gradient(c[coarse], q[coarse]))
-    bend = np.interp(q, q[coarse], 4 * np.gradient(np.gradient(c[coarse], q[coarse]), q[coarse]))
-    return Template(weights @ basis.profile, np.stack([c, slope, bend]), basis.step_px2, basis.radius_px)
+    # tables reach twice the radius; they are smooth, so every eighth node is computed
+    q = np.arange(0, 4 * (basis.profile.shape[1] - 1) + 8, 8) * basis.step_px2
+    x = 2 * np.pi * k * np.sqrt(q)[:, None]
+    safe = np.maximum(x, 1e-3)
+    bessel0, bessel1 = j0(x), np.where(x > 1e-3, j1(safe) / safe, 0.5)
+    bessel2 = np.where(x > 1e-3, (2 * bessel1 - bessel0) / safe**2, 0.125)
+    wave = (2 * np.pi * k) ** 2
+    tables = np.stack([bessel0 @ power, -bessel1 @ (power * wave), bessel2 @ (power * wave**2)])
+    return Template(weights @ basis.profile, tables, basis.step_px2, 8 * basis.step_px2, basis.radius_px)
 
 
 def render(positions_px: Array, amplitude: Array, template: Template | TemplateBasis, shape: tuple[int, ...], component: int = 0) -> Array:
@@ -120,7 +122,7 @@ def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Templat
     `visible` (n,) is each atom's mean pixel weight; the pair gets the geometric mean.
     """
     d = positions_px[pairs[:, 1]] - positions_px[pairs[:, 0]]
-    nodes = np.arange(template.overlap_e2.shape[1]) * template.step_px2
+    nodes = np.arange(template.overlap_e2.shape[1]) * template.overlap_step_px2
     c, slope, bend = (np.interp((d**2).sum(axis=1), nodes, row, right=0.0) for row in template.overlap_e2)
     out = np.empty((len(pairs), 3, 3))
     out[:, 0, 0] = c
@@ -147,13 +149,13 @@ def _tabulate(k: Array, transfer: Array, penalty: Array, bond_px: float) -> Temp
 
 
 @numba.njit(cache=True)
-def _bounds(position, radius, shape):  # type: ignore[no-untyped-def]
+def _bounds(position, radius, shape):
     x0, y0 = int(np.floor(position[0] + 0.5)), int(np.floor(position[1] + 0.5))
     return max(y0 - radius, 0), min(y0 + radius + 1, shape[0]), max(x0 - radius, 0), min(x0 + radius + 1, shape[1])
 
 
 @numba.njit(cache=True)
-def _render(positions, amplitude, profile, step, radius, image):  # type: ignore[no-untyped-def]
+def _render(positions, amplitude, profile, step, radius, image):
     last, inverse = profile.size - 1, 1.0 / step
     for n in range(positions.shape[0]):
         ya, yb, xa, xb = _bounds(positions[n], radius, image.shape)
@@ -167,7 +169,7 @@ def _render(positions, amplitude, profile, step, radius, image):  # type: ignore
 
 
 @numba.njit(cache=True)
-def _responses(positions, image, profile, step, radius, out):  # type: ignore[no-untyped-def]
+def _responses(positions, image, profile, step, radius, out):
     last, inverse = profile.size - 1, 1.0 / step
     for n in range(positions.shape[0]):
         ya, yb, xa, xb = _bounds(positions[n], radius, image.shape)
@@ -188,7 +190,7 @@ def _responses(positions, image, profile, step, radius, out):  # type: ignore[no
 
 
 @numba.njit(cache=True)
-def _visible(positions, weight, profile, step, radius, out):  # type: ignore[no-untyped-def]
+def _visible(positions, weight, profile, step, radius, out):
     last, inverse = profile.size - 1, 1.0 / step
     for n in range(positions.shape[0]):
         x0, y0 = int(np.floor(positions[n, 0] + 0.5)), int(np.floor(positions[n, 1] + 0.5))

@@ -1,4 +1,8 @@
-"""Optics and structures of a few frames in turn: fit on the flat lattice, anneal briefly, fit again on what was found."""
+"""Optics and structures of a few frames in turn: fit on the flat lattice, anneal briefly, fit again on what was found.
+
+The second fit takes one posterior sample per frame, not the mean (stochastic EM; Celeux and Diebolt 1985): the mean follows the
+noise of its own frame, and optics fitted to it claim too little damping.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,7 @@ def calibrate_optics(nominal: Optics, problems: list[FrameProblem], pixel_size_a
     annealed = []
     for problem in problems:
         estimates, _ = refine_frames([problem], flat.optics, grid, settings)
-        annealed += [_frame(problem, estimate.positions) for estimate in estimates]
+        annealed += [_frame(problem, estimate.sample) for estimate in estimates]
     return fit_optics(centre, grid, annealed or [_frame(p, p.positions) for p in problems], start=flat.optics)
 
 

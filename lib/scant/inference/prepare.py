@@ -12,7 +12,7 @@ from scant.inference.refine import FrameProblem
 def frame_problem(
     frame: int, counts_e: np.ndarray, inverse_variance: np.ndarray, sites: Mapping[str, np.ndarray], pixel_size_angstrom: float, species: tuple[str, ...]
 ) -> FrameProblem:
-    """Problem of one frame, flat to begin with, from the columns of its sites (see io.sites) and the species of the sublattices."""
+    """Problem of one frame, flat to begin with, from the columns of its sites (see stages.localising) and the species of the sublattices."""
     xy = np.column_stack([sites["x_px"], sites["y_px"]]) * pixel_size_angstrom
     neighbours = np.column_stack([sites[f"neighbour_{n}"] for n in range(3)])
     start, end = np.repeat(np.arange(len(xy)), 3), neighbours.ravel()

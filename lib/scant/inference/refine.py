@@ -77,11 +77,12 @@ def refine_settings(
 
 @dataclass(frozen=True)
 class FrameEstimate:
-    """Posterior of one frame: positions and sigma (N, 3) in angstrom, and the record of how it was reached."""
+    """Posterior of one frame: mean `positions` and `sigma` (N, 3) in angstrom, one `sample` (N, 3) of it, and how it was reached."""
 
     frame: int
     positions: np.ndarray
     sigma: np.ndarray
+    sample: np.ndarray
     energy: float
     chains_in_basin: int
     reduced_chi2: float
@@ -199,6 +200,7 @@ class _Batch:
         correlation = to_numpy(self.energy.correlation(self.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
         soft = np.stack(moments.soft).reshape(n_samples, len(self.problems), chains, -1)
         acceptance = np.stack(chain.accepted[-n_samples:]).reshape(n_samples, -1, chains).mean(axis=(0, 2))
+        last = to_numpy(self.coordinates.positions(chain.u))
         misfit, intensity = to_numpy(chain.misfit), to_numpy(self.energy.intensity_e)
         estimates, failures = [], []
         for f, p in enumerate(self.problems):
@@ -214,6 +216,7 @@ class _Batch:
                     frame=p.frame,
                     positions=mean[f, :n],
                     sigma=sigma[f, :n],
+                    sample=last[f * chains + int(weights[f].argmax()), :n],
                     energy=float((trace[-n_samples:, f] * weights[f]).sum(axis=-1).mean()),
                     chains_in_basin=int(kept.sum()),
                     reduced_chi2=float(2 * misfit[mine].mean() / (p.inverse_variance > 0).sum()),

@@ -33,7 +33,7 @@ def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool) -> tuple[str
     if heights:
         text.append(
             "Positions are estimated frame by frame under the energy E = −log likelihood(frame | structure, optics, detector) + "
-            "U(structure) / k_B T, which has no free weights. The image model uses one complex scattering amplitude per atom [3, 4] "
+            "U(structure) / kT, which has no free weights. The image model uses one complex scattering amplitude per atom [3, 4] "
             "and each atom's height as its own defocus; U is a Tersoff potential [5]. Annealing with Metropolis acceptance ends "
             "at τ = 1, the posterior; the estimate is the mean of its samples and σ their standard deviation; r̂ judges convergence [7]."
         )
@@ -55,7 +55,7 @@ def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool) -> tuple[str
     return tuple(text)
 
 
-def limits(frames: pl.DataFrame, calibration: dict[str, Any], heights: bool, independent_errors: bool = True) -> tuple[str, ...]:
+def limits(frames: pl.DataFrame, calibration: dict[str, Any], heights: bool) -> tuple[str, ...]:
     """What a reader must not conclude from this run."""
     found = []
     if not heights:
@@ -70,7 +70,7 @@ def limits(frames: pl.DataFrame, calibration: dict[str, Any], heights: bool, ind
         open_frames = frames.filter(pl.col("converged") == False).height  # noqa: E712 - null is neither
         if open_frames:
             found.append(f"Frames that did not converge: {format_number(open_frames)}. They are kept out of the headline numbers.")
-    if heights and independent_errors:
+    if heights:
         found.append(
             "σ is given per atom. Errors of neighbours are correlated through the soft bending modes of the sheet, so the bias "
             "correction of bond lengths, made for independent errors, is an upper bound."

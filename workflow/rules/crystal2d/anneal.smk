@@ -10,6 +10,7 @@ rule anneal:
     output:
         atoms=product("anneal/{block}.parquet"),
         frames=product("anneal/{block}.frames.parquet"),
+        trace=product("anneal/{block}.trace.parquet"),
         failures=product("anneal/{block}.failures.parquet"),
     log: log_of("anneal", block=True)
     benchmark: benchmark_of("anneal", block=True)

@@ -1,0 +1,95 @@
+def truth_of(w):
+    """The known answer of a simulated dataset, or the one that acquisition.yaml names; nothing otherwise."""
+    if w.name in CONFIG.simulate:
+        return [f"{RESULTS}/{w.name}/simulated/truth.extxyz"]
+    path = Path(CONFIG.datasets[w.name])
+    truth = load_acquisition(path).truth
+    return [str(path.parent / truth)] if truth else []
+
+
+def if_optics_product(file):
+    return lambda w: f"{RESULTS}/{w.name}/{file}" if facts(w.name)["optics"] else []
+
+
+rule report:
+    message: "{wildcards.name}: figures and report.html"
+    input:
+        facts=product("ingest/facts.json"),
+        calibration=product("calibration.json"),
+        detector=product("calibrate/detector.npz"),
+        atoms=product("atoms.parquet"),
+        frames=product("frames.parquet"),
+        md=product("md.parquet"),
+        failures=product("failures.parquet"),
+        traces=if_optics(product("anneal/{block}.trace.parquet")),
+        dose=if_optics_product("dose.parquet"),
+        threshold=if_optics_product("dose/threshold.json"),
+        truth=truth_of,
+    output:
+        page=report(product("report.html"), category="{name}", caption="../../report/report.rst"),
+        figures=directory(product("figures")),
+    log: log_of("report")
+    benchmark: benchmark_of("report")
+    params:
+        settings=params_for("report"),
+        parameters=CONFIG.model_dump(mode="json", by_alias=True, exclude={"datasets", "simulate", "results"}),
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
+        store=product("movie.zarr"),
+        seed=CONFIG.seed,
+        code=code_of("report"),
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    script: script_of("report")
+
+
+rule movie:
+    message: "{wildcards.name}: dynamics.mp4"
+    input:
+        facts=product("ingest/facts.json"),
+        calibration=product("calibration.json"),
+        detector=product("calibrate/detector.npz"),
+        atoms=product("atoms.parquet"),
+        frames=product("frames.parquet"),
+    output:
+        movie=report(product("dynamics.mp4"), category="{name}", caption="../../report/movie.rst"),
+    log: log_of("movie")
+    benchmark: benchmark_of("movie")
+    params:
+        settings=params_for("report"),
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
+        store=product("movie.zarr"),
+        code=code_of("movie"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    script: script_of("movie")
+
+
+rule checks:
+    message: "{wildcards.name}: checking the products against each other"
+    input:
+        facts=product("ingest/facts.json"),
+        manifests=over_blocks(product("ingest/{block}.json")),
+        atoms=product("atoms.parquet"),
+        bonds=product("bonds.parquet"),
+        frames=product("frames.parquet"),
+        md=product("md.parquet"),
+        failures=product("failures.parquet"),
+        structures=product("structures.extxyz"),
+        page=product("report.html"),
+        movie=product("dynamics.mp4"),
+    output:
+        checks=product("checks.json"),
+    log: log_of("checks")
+    benchmark: benchmark_of("checks")
+    params:
+        store=product("movie.zarr"),
+        code=code_of("checks"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    script: script_of("checks")

@@ -5,7 +5,7 @@ import numpy as np
 from scant.imaging.align import pair_shifts
 from scant.io.blocks import parse_label
 from scant.io.logs import say, stage_log
-from scant.io.shifts import write_shifts
+from scant.stages.shifts import write_shifts
 from scant.io.store import StackReader
 from scant.io.structures import read_tables
 

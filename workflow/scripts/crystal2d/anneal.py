@@ -1,9 +1,9 @@
 """Anneal the frames of one block in 3D: posterior mean and sigma of every atom, and the record of each frame's convergence."""
 
 from scant.inference.refine import refine_settings
-from scant.io.annealing import AnnealTask, atoms_table, convergence_table
+from scant.stages.annealing import AnnealTask, atoms_table, convergence_table, trace_table
 from scant.io.blocks import parse_label
-from scant.io.calibration import optics_from, read_detector, read_json
+from scant.stages.calibration import optics_from, read_detector, read_json
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
@@ -33,6 +33,7 @@ def anneal(inputs, outputs, params, block, threads):
     provenance = record("anneal", seed=params.seed, params={**params.settings, "device": device}, code=params.code)
     write_table(outputs.atoms, atoms_table(results, sites, read_table(inputs.ids), task), provenance)
     write_table(outputs.frames, convergence_table(results), provenance)
+    write_table(outputs.trace, trace_table(results), provenance)
     write_table(outputs.failures, failure_table(failures), provenance)
     refuse_many_failures(failures, stop - start, params.max_failed_fraction)
 

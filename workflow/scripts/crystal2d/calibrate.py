@@ -4,10 +4,10 @@ import numpy as np
 
 from scant.imaging.calibration import References, calibrate
 from scant.imaging.temporal import sample_frames
-from scant.io.calibration import read_json, write_detector, write_json
+from scant.stages.calibration import read_json, write_detector, write_json
 from scant.io.ledger import good_frames
 from scant.io.logs import say, stage_log
-from scant.io.materials import load_material
+from scant.stages.materials import load_material
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import read_frames as read_stored
 from scant.io.structures import read_tables

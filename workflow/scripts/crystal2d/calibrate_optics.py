@@ -1,10 +1,10 @@
 """Optics of the movie by maximum likelihood on a few frames, and calibration.json: everything known of the dataset."""
 
 from scant.inference.optics_calibration import calibrate_optics
-from scant.io.calibration import optics_values, read_detector, read_json, write_json
-from scant.io.frames import calibration_problems
+from scant.stages.calibration import optics_values, quality_gates, read_detector, read_json, write_json
+from scant.stages.optics_frames import calibration_problems
 from scant.io.logs import say, stage_log
-from scant.io.materials import load_material
+from scant.stages.materials import load_material
 from scant.physics.optics import Optics
 
 
@@ -14,6 +14,7 @@ def run(inputs, outputs, params):
     calibration = {
         **{key: facts[key] for key in ("n_frames", "height_px", "width_px", "frame_time_ms", "material", "missing")},
         "pixel_size_angstrom": detector_facts["pixel_size_angstrom"],
+        "sigma_pixel_size_angstrom": detector_facts["lattice"]["pixel_size_sigma_angstrom"],
         "lattice_constant_angstrom": material.lattice_constant_angstrom,
         "species": list(material.species),
         "detector": {key: value for key, value in detector_facts.items() if key != "lattice"},
@@ -25,10 +26,10 @@ def run(inputs, outputs, params):
         problems = calibration_problems(params.store, inputs.sites, detector, calibration, params.settings["optics_frames"], params.hit_threshold_sigma)
         fit = calibrate_optics(Optics(**facts["optics"]), problems, calibration["pixel_size_angstrom"], material.lattice_constant_angstrom, params.seed)
         say(f"calibrate: defocus {fit.optics.defocus_angstrom:.1f} +- {fit.sigma['defocus_angstrom']:.1f} A, correlation {fit.correlation:.3f}")
-        calibration["optics"] = optics_values(fit.optics)
-        calibration["optics_sigma"] = fit.sigma
+        calibration["optics"] = optics_values(fit.optics) | {f"sigma_{key}": value for key, value in fit.sigma.items()}
         calibration["optics_nominal"] = facts["optics"]
-        calibration["agreement"] = {key: getattr(fit, key) for key in ("correlation", "reduced_chi2", "kl_divergence", "iterations")}
+        calibration |= {key: getattr(fit, key) for key in ("correlation", "reduced_chi2", "kl_divergence")}
+    calibration["gates"] = quality_gates(calibration)
     write_json(outputs.calibration, calibration)
 
 

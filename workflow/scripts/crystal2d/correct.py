@@ -5,7 +5,7 @@ import polars as pl
 
 from scant.imaging.correction import correct_and_measure
 from scant.io.blocks import parse_label
-from scant.io.calibration import read_detector
+from scant.stages.calibration import read_detector
 from scant.io.ledger import failure_table, faulty_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.stacks import write_stack

@@ -4,7 +4,7 @@ import numpy as np
 
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, denoise_frame
 from scant.io.blocks import parse_label
-from scant.io.calibration import read_detector
+from scant.stages.calibration import read_detector
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.stacks import write_stack

@@ -4,7 +4,7 @@ import polars as pl
 
 from scant.imaging.temporal import frame_faults
 from scant.io.blocks import parse_label
-from scant.io.calibration import read_json
+from scant.stages.calibration import read_json
 from scant.io.logs import stage_log
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import write_frames, write_manifest

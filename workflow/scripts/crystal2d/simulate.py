@@ -7,7 +7,7 @@ import tifffile
 import yaml
 
 from scant.io.logs import say, stage_log
-from scant.io.truth import write_truth
+from scant.stages.truth import write_truth
 from scant.physics import simulate as sim
 from scant.physics.optics import Optics
 
@@ -38,7 +38,8 @@ def simulate(outputs, settings, seed):
     tifffile.imwrite(outputs.flat, flat)
     write_truth(outputs.truth, frames, view)
     given = ("cs_um", "defocus_angstrom", "focal_spread_angstrom", "objective_aperture_mrad", "pixel_size_angstrom", "dose_e_per_angstrom2")
-    acquisition = {"material": "graphene", "movie": "movie.tif", "dark": "dark.tif", "flat": "flat.tif", "voltage_kV": settings["voltage_kv"]}
+    acquisition = {"material": "graphene", "movie": "movie.tif", "dark": "dark.tif", "flat": "flat.tif", "truth": "truth.extxyz"}
+    acquisition["voltage_kV"] = settings["voltage_kv"]
     acquisition |= {key: settings[key] for key in (*given, "frame_time_ms", "gain_adu_per_electron")}
     Path(outputs.acquisition).write_text(yaml.safe_dump(acquisition, sort_keys=False))
 

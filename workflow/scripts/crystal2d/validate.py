@@ -1,8 +1,8 @@
 """Judge every structure of one block by molecular dynamics in LAMMPS."""
 
 from scant.io.blocks import parse_label
-from scant.io.calibration import read_json, write_json
-from scant.io.judging import JudgeTask, md_table, verdict_failures
+from scant.stages.calibration import read_json, write_json
+from scant.stages.judging import JudgeTask, md_table, verdict_failures
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table

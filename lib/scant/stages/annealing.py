@@ -98,3 +98,15 @@ def convergence_table(results: Sequence[Annealed]) -> pl.DataFrame:
     """One row per annealed frame: energy, agreement with the data, acceptance, R-hat."""
     rows = [{"frame": r.frame, **{key: getattr(r.estimate, key) for key in CONVERGENCE}} for r in results if r.estimate is not None]
     return pl.DataFrame(rows, schema={"frame": pl.Int64, **CONVERGENCE}).fill_nan(None)
+
+
+def trace_table(results: Sequence[Annealed]) -> pl.DataFrame:
+    """Energy of every chain after every move, for the middle one of the annealed frames: frame, chain, move, energy."""
+    schema = {"frame": pl.Int64, "chain": pl.Int64, "move": pl.Int64, "energy": pl.Float64}
+    found = [r.estimate for r in results if r.estimate is not None]
+    if not found:
+        return pl.DataFrame(schema=schema)
+    shown = found[len(found) // 2]
+    moves, chains = shown.trace.shape
+    chain, move = np.divmod(np.arange(chains * moves), moves)
+    return pl.DataFrame({"frame": np.full(len(chain), shown.frame), "chain": chain, "move": move, "energy": shown.trace.T.ravel()}, schema=schema)

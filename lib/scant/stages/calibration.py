@@ -77,3 +77,26 @@ def optics_values(optics: Optics) -> dict[str, Any]:
 def optics_from(values: Mapping[str, Any]) -> Optics:
     """Optics from what `optics_values` gave."""
     return Optics(**{field.name: values[field.name] for field in fields(Optics)})
+
+
+def quality_gates(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a reader should look at before trusting the numbers: each gate with its value, unit, limit and whether it was passed."""
+    pixel = calibration["pixel_size_angstrom"]
+    lattice = calibration["lattice"]
+    found = [
+        _gate("pixel size against the lattice", abs(lattice["pixel_size_angstrom"] / pixel - 1) * 100, "%", 1.0),
+        _gate("dose against nominal", abs(calibration["detector"]["dose_ratio_to_nominal"] - 1) * 100, "%", 20.0),
+        _gate("anisotropy of the lattice", abs(lattice["anisotropy"]) * 100, "%", 3.0),
+    ]
+    if calibration["optics"]:
+        drift = abs(calibration["optics"]["defocus_angstrom"] - calibration["optics_nominal"]["defocus_angstrom"])
+        found += [
+            _gate("defocus against nominal", drift, "\u00c5", 20.0),
+            _gate("reduced chi^2 off 1", abs(calibration["reduced_chi2"] - 1), "", 0.15),
+            _gate("KL divergence of intensities", calibration["kl_divergence"], "nats", 0.02),
+        ]
+    return found
+
+
+def _gate(name: str, value: float, unit: str, limit: float) -> dict[str, Any]:
+    return {"name": name, "passed": bool(value <= limit), "value": value, "unit": unit, "limit": limit}

@@ -1,0 +1,48 @@
+# scant: `make demo` runs the whole workflow on a simulated movie, `make test` passes the tests. Both set up first.
+PYTHON ?= python3.11
+UV_VERSION = 0.13.8
+BIN = .venv/bin
+RUN = $(BIN)/python
+
+.PHONY: help setup setup-gpu demo test test-slow lint config doctor bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## make .venv from the lock
+
+.venv/.ready: pyproject.toml uv.lock
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv sync --quiet --locked --inexact --extra bm3d --group test --group lint
+	touch $@
+
+setup-gpu: setup ## add CuPy for an NVIDIA GPU
+	UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv sync --quiet --locked --inexact --extra bm3d --extra gpu --group test --group lint
+
+demo: setup ## simulate a movie and run the whole workflow on it
+	$(BIN)/snakemake --directory $(CURDIR)
+	@echo "report: $(CURDIR)/results/demo/report.html"
+
+test: setup ## lint, types and the tests of every commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+
+test-slow: setup ## the tests that take minutes
+	$(BIN)/pytest -q -m slow
+
+lint: setup ## mend style where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+config: setup ## regenerate config/ and envs/ from the models and the lock
+	$(RUN) -m scant.config_docs --fix config
+	$(RUN) -m scant.environments --fix envs
+
+doctor: setup ## what is installed, which device, what is missing
+	$(RUN) -m scant doctor
+
+clean: ## remove the environment and the demo's results
+	rm -rf .venv results .snakemake

@@ -1,0 +1,65 @@
+"""Do a dataset's products fit together: counts of rows and blocks, finite estimates, stored chunks as the manifests say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from scant.io.store import check_manifest
+from scant.io.structures import read_table
+
+POSITIONS = ("x_angstrom", "y_angstrom", "sigma_x_angstrom", "sigma_y_angstrom")
+HEIGHTS = ("z_angstrom", "sigma_z_angstrom")
+
+
+def check_products(files: Any, store: str, facts: Mapping[str, Any]) -> dict[str, str | None]:
+    """Name of each check -> what is wrong, None when all is well. `files` has the products' paths as attributes."""
+    atoms, frames = pl.scan_parquet(files.atoms), read_table(files.frames)
+    reconstructed = set(frames.filter(pl.col("status") == "ok")["frame"])
+    return {
+        "every frame has a row": _unless(len(frames) == facts["n_frames"], f"{len(frames)} rows for {facts['n_frames']} frames"),
+        "estimates are finite": _not_finite(atoms, [*POSITIONS, *(HEIGHTS if facts["optics"] else ())]),
+        "an id once per frame": _repeated_ids(atoms),
+        "one structure per frame": _structures(files.structures, len(reconstructed)),
+        "one verdict per structure": _verdicts(read_table(files.md), reconstructed, read_table(files.failures)) if facts["optics"] else None,
+        "failed frames have a cause": _without_cause(frames, read_table(files.failures)),
+        "stored frames are whole": _damage(store, files.manifests),
+    }
+
+
+def _unless(holds: bool, problem: str) -> str | None:
+    return None if holds else problem
+
+
+def _not_finite(atoms: pl.LazyFrame, columns: list[str]) -> str | None:
+    counts = atoms.select((~pl.col(c).is_finite().fill_null(False)).sum() for c in columns).collect(engine="streaming").row(0, named=True)
+    bad = {name: n for name, n in counts.items() if n}
+    return f"not finite: {bad}" if bad else None
+
+
+def _repeated_ids(atoms: pl.LazyFrame) -> str | None:
+    repeated = atoms.group_by("frame", "id").len().filter((pl.col("len") > 1) | pl.col("id").is_null()).head(1).collect(engine="streaming")
+    return f"frame {repeated['frame'][0]}: id {repeated['id'][0]} stands more than once" if len(repeated) else None
+
+
+def _structures(path: str, expected: int) -> str | None:
+    with open(path) as handle:  # noqa: PTH123 - streamed, the file grows with the movie
+        found = sum(line.startswith("Lattice=") for line in handle)
+    return _unless(found == expected, f"{found} blocks for {expected} frames")
+
+
+def _verdicts(md: pl.DataFrame, reconstructed: set[int], failures: pl.DataFrame) -> str | None:
+    lost = reconstructed - set(md["frame"]) - set(failures.filter(pl.col("stage") == "validate")["frame"])
+    return f"no verdict for frames {sorted(lost)[:10]}" if lost else None
+
+
+def _without_cause(frames: pl.DataFrame, failures: pl.DataFrame) -> str | None:
+    silent = set(frames.filter(pl.col("status") != "ok")["frame"]) - set(failures["frame"])
+    return f"frames {sorted(silent)[:10]} have no structure and no entry in failures.parquet" if silent else None
+
+
+def _damage(store: str, manifests: list[str]) -> str | None:
+    problems = [problem for manifest in manifests for problem in check_manifest(store, manifest)]
+    return "; ".join(problems[:5]) or None

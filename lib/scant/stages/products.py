@@ -1,0 +1,54 @@
+"""The tables a dataset ends in: one row per frame, atoms in 2D where the optics are unknown, structures block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from scant.io.structures import read_table
+from scant.stages.annealing import ATOMS, CONVERGENCE
+
+
+def atoms_in_2d(sites: pl.DataFrame, ids: pl.DataFrame, pixel_size_angstrom: float, species: Sequence[str]) -> pl.DataFrame:
+    """Located atoms in view in the columns of the atoms table; heights and their sigma are null."""
+    element = pl.col("sublattice").clip(0, len(species) - 1).replace_strict(dict(enumerate(species)), return_dtype=pl.String)
+    in_plane = [(pl.col(f"{prefix}{axis}_px") * pixel_size_angstrom).alias(f"{prefix}{axis}_angstrom") for prefix in ("", "sigma_") for axis in "xy"]
+    nothing = [pl.lit(None, pl.Float64).alias(f"{prefix}z_angstrom") for prefix in ("", "sigma_")]
+    rows = sites.filter("in_view").join(ids, on=["frame", "atom"], how="left")
+    return rows.with_columns(element.alias("species"), *in_plane, *nothing).select(*ATOMS).sort("frame", "id")
+
+
+def atom_counts(atom_tables: Sequence[str]) -> pl.DataFrame:
+    """frame, n_atoms over all blocks."""
+    return pl.concat([read_table(path).group_by("frame").len("n_atoms") for path in atom_tables])
+
+
+def frames_table(
+    calibration: Mapping[str, Any], drift: pl.DataFrame, corrected: pl.DataFrame, counts: pl.DataFrame, convergence: pl.DataFrame | None
+) -> pl.DataFrame:
+    """One row per frame of the movie: time, status, drift, dose, correction figures, convergence (null without optics)."""
+    time_ms = calibration["frame_time_ms"]
+    area = calibration["pixel_size_angstrom"] ** 2
+    table = drift.join(corrected, on="frame", how="left").join(counts, on="frame", how="left")
+    if convergence is None:
+        convergence = pl.DataFrame(schema={"frame": pl.Int64, **CONVERGENCE})
+    status = pl.when(pl.col("n_atoms").is_null()).then(pl.lit("failed")).otherwise(pl.lit("ok"))
+    return (
+        table.join(convergence, on="frame", how="left")
+        .with_columns(
+            (pl.col("frame") * time_ms if time_ms else pl.lit(None, pl.Float64)).cast(pl.Float64).alias("time_ms"),
+            status.alias("status"),
+            (pl.col("mean_e") / area).alias("dose_e_per_angstrom2"),
+            pl.col("variance_cut_total").alias("variance_cut"),
+            pl.col("n_atoms").cast(pl.Int64),
+        )
+        .sort("frame")
+    )
+
+
+def structures_of(atom_tables: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Atoms tables in frame order, one block in memory at a time."""
+    for path in atom_tables:
+        yield read_table(path)

@@ -1,0 +1,82 @@
+"""Template kernels against naive loops, finite differences and pixel sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scant.imaging.template import combine, gaussian_basis, optical_basis, overlaps, render, responses, visible_weight
+
+BOND = 7.1
+SHAPE = (61, 74)
+ATOMS = np.array([[20.3, 18.8], [27.1, 20.2], [-1.4, 30.0], [73.2, 60.4], [50.0, 44.5]])
+
+
+@pytest.fixture(scope="module")
+def template():
+    return combine(gaussian_basis(BOND), np.array([3.0, -1.7]), 2.8 * BOND)
+
+
+def test_gaussian_pairs_have_no_integral(template) -> None:
+    image = render(np.array([[40.2, 40.7]]), np.ones(1), template, (81, 81))
+    assert abs(image.sum()) < 0.02 * np.abs(image).sum()
+
+
+def test_render_is_the_sum_of_profiles(template) -> None:
+    amplitude = np.array([1.0, 0.5, 2.0, -1.0, 1.5])
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    naive = sum(a * template(np.hypot(x - p[0], y - p[1])) for a, p in zip(amplitude, ATOMS))
+    assert render(ATOMS, amplitude, template, SHAPE) == pytest.approx(naive, abs=2e-4 * np.abs(naive).max())
+
+
+def test_responses_are_correlations_and_their_gradients(template) -> None:
+    image = np.random.default_rng(1).normal(size=SHAPE)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    out = responses(ATOMS, image, template)
+    for n, p in enumerate(ATOMS):
+        assert out[n, 0] == pytest.approx((template(np.hypot(x - p[0], y - p[1])) * image).sum(), rel=1e-6, abs=1e-6)
+        for axis in (0, 1):
+            step = np.eye(2)[axis] * 0.05
+            slope = [(template(np.hypot(x - q[0], y - q[1])) * image).sum() for q in (p + step, p - step)]
+            assert out[n, 1 + axis] == pytest.approx((slope[0] - slope[1]) / 0.1, abs=0.02 * np.abs(out[:, 1:]).max())
+
+
+def test_overlaps_are_pixel_sums_of_high_passed_templates(template) -> None:
+    """Analytic overlaps against sums over pixels, far from edges; high-pass by the exact Fourier filter."""
+    size, width = 181, 2.8 * BOND
+    a, b = np.array([90.2, 88.7]), np.array([94.9, 91.1])
+    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    keep = 1 - np.exp(-2 * (np.pi * width * k) ** 2)
+
+    def image(p: np.ndarray) -> np.ndarray:
+        return np.fft.ifft2(np.fft.fft2(render(p[None], np.ones(1), template, (size, size))) * keep).real
+
+    def parts(p: np.ndarray) -> list[np.ndarray]:
+        steps = np.eye(2) * 0.02
+        return [image(p), *[(image(p + s) - image(p - s)) / 0.04 for s in steps]]
+
+    first, second = parts(a), parts(b)
+    naive = np.array([[(f * s).sum() for s in second] for f in first])
+    own = np.array([[(f * s).sum() for s in first] for f in first])
+    found = overlaps(np.array([a, b]), np.array([[0, 1], [0, 0]]), np.ones(2), template)
+    scale = np.sqrt(np.outer(np.diag(own), np.diag(own)))
+    assert np.abs((found[0] - naive) / scale).max() < 0.03
+    assert np.abs((found[1] - own) / scale).max() < 0.03
+
+
+def test_visible_weight_falls_at_edges_and_masks(template) -> None:
+    weight = np.full(SHAPE, 0.25)
+    weight[40:50, 46:55] = 0
+    seen = visible_weight(ATOMS, weight, template)
+    assert seen[0] == pytest.approx(0.25, rel=1e-6)
+    assert 0.25 * 0.05 < seen[2] < 0.25 * 0.4, "centre 1.4 px outside the view"
+    assert seen[4] < 0.25 * 0.3
+
+
+def test_optical_basis_reproduces_a_known_transfer() -> None:
+    """A Gaussian transfer must come back as the Gaussian that it is the transform of."""
+    sigma = 0.45
+    k = np.linspace(0, 2, 400)
+    basis = optical_basis(k, np.exp(-2 * (np.pi * sigma * k) ** 2), BOND, 0.2)
+    profile = combine(basis, np.array([1.0, 0.0, 0.0]), 1e6)(np.array([0.0, 1.0, 2.5, 4.0]))
+    expected = np.exp(-0.5 * (np.array([0.0, 1.0, 2.5, 4.0]) * 0.2 / sigma) ** 2)
+    assert profile / profile[0] == pytest.approx(expected, abs=3e-3)

@@ -1,0 +1,32 @@
+"""Join the blocks: atoms, bonds, surface, frames, verdicts, failures, and the structures as extended XYZ."""
+
+from scant.io.logs import say, stage_log
+from scant.io.structures import FieldOfView, concat_tables, read_table, read_tables, write_extxyz, write_table
+from scant.provenance import record
+from scant.stages.calibration import read_json
+from scant.stages.judging import md_table
+from scant.stages.products import atom_counts, frames_table, structures_of
+
+LEDGERS = ("failures", "failures_denoise", "failures_localise", "failures_anneal", "failures_validate")
+
+
+def analyse(inputs, outputs, params):
+    facts, calibration = read_json(inputs.facts), read_json(inputs.calibration)
+    provenance = record("analyse", seed=params.seed, params={}, code=params.code, inputs=facts["provenance"]["inputs"])
+    for name in ("atoms", "bonds", "surface"):
+        concat_tables(getattr(inputs, name), getattr(outputs, name), provenance)
+    failures = read_tables([path for ledger in LEDGERS for path in getattr(inputs, ledger)]).sort("frame", "stage")
+    convergence = read_tables(inputs.convergence) if inputs.convergence else None
+    frames = frames_table(calibration, read_table(inputs.drift), read_tables(inputs.correct), atom_counts(inputs.atoms), convergence)
+    md = read_tables(inputs.md) if inputs.md else md_table({})
+    write_table(outputs.frames, frames, provenance)
+    write_table(outputs.md, md, provenance)
+    write_table(outputs.failures, failures, provenance)
+    field = FieldOfView(calibration["height_px"], calibration["width_px"], calibration["pixel_size_angstrom"], calibration["frame_time_ms"] or 1.0)
+    written = write_extxyz(outputs.structures, structures_of(inputs.atoms), field)
+    say(f"analyse: structures of {written} of {len(frames)} frames, {len(failures)} failures")
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        analyse(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

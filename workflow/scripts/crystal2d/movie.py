@@ -1,0 +1,27 @@
+"""dynamics.mp4: each frame's image beside its sheet."""
+
+from pathlib import Path
+
+import polars as pl
+
+from scant.io.logs import say, stage_log
+from scant.io.structures import read_table
+from scant.report.movie import film_scale, render_dynamics, write_movie
+from scant.stages.calibration import read_detector, read_json
+from scant.stages.reporting import Examples, film_frames, sampled_heights
+
+
+def movie(inputs, outputs, params, name):
+    calibration, frames, atoms = read_json(inputs.calibration), read_table(inputs.frames), pl.scan_parquet(inputs.atoms)
+    examples = Examples(params.store, read_detector(inputs.detector), calibration, params.hit_threshold_sigma)
+    film = list(examples.spread(frames, params.settings["movie_frames"]))
+    scale = film_scale([examples.denoised(film[len(film) // 2])], sampled_heights(atoms), calibration["pixel_size_angstrom"])
+    duration_ms = float(frames["time_ms"].max() or 0.0)
+    pictures = render_dynamics(film_frames(examples, atoms, frames, film), scale, name, duration_ms)
+    written = write_movie(Path(outputs.movie), pictures, params.settings["frames_per_second"])
+    say(f"movie: {written} pictures")
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        movie(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.name)  # noqa: F821

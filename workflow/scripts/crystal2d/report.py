@@ -1,0 +1,49 @@
+"""The dataset's page and its figures."""
+
+from pathlib import Path
+
+import polars as pl
+
+from scant.io.logs import say, stage_log
+from scant.io.structures import read_provenance, read_table, read_tables
+from scant.report.figures import save_figure
+from scant.report.findings import ReportInputs
+from scant.report.page import render_page
+from scant.report.results import build_report
+from scant.stages.calibration import read_detector, read_json
+from scant.stages.reporting import Examples, energy_traces, truth_errors
+
+
+def report(inputs, outputs, params, name):
+    calibration, frames, atoms = read_json(inputs.calibration), read_table(inputs.frames), pl.scan_parquet(inputs.atoms)
+    examples = Examples(params.store, read_detector(inputs.detector), calibration, params.hit_threshold_sigma)
+    frame = examples.middle_frame(frames)
+    energy, trace_frame = energy_traces(read_tables(inputs.traces), frame) if inputs.traces else (None, None)
+    md = read_table(inputs.md)
+    page = build_report(
+        ReportInputs(
+            name=name,
+            atoms=atoms,
+            frames=frames,
+            calibration=calibration,
+            parameters=params.parameters,
+            provenance={**read_provenance(inputs.atoms), "seed": params.seed},
+            md=md if len(md) else None,
+            dose=read_table(inputs.dose) if inputs.dose else None,
+            dose_summary=read_json(inputs.threshold) if inputs.threshold else None,
+            failures=read_table(inputs.failures),
+            example=examples.images(frame, atoms),
+            truth=truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else None,
+            histograms=examples.histograms(frame, atoms),
+            energy=energy,
+        )
+    )
+    Path(outputs.page).write_text(render_page(page), encoding="utf-8")
+    for picture in page.pictures():
+        save_figure(picture.figure, Path(outputs.figures), picture.name)
+    say(f"report: {outputs.page}, {len(page.pictures())} figures; energy trace of frame {trace_frame}")
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        report(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.name)  # noqa: F821
