@@ -32,6 +32,10 @@ wildcard_constraints:
     level=r"[0-9]+",
 
 
+onstart:
+    lock_this_run()
+
+
 rule all:
     message: "scant: done. Open {params.report}"
     default_target: True

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
+from scant.io.runs import announce_run, lock_results
 from scant.provenance import code_digest
 
 try:
@@ -13,6 +14,16 @@ except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
+
+
+def lock_this_run():
+    """Refuse a second run on the same results; the lock is gone with this process."""
+    global RESULTS_LOCK
+    try:
+        RESULTS_LOCK = lock_results(RESULTS)
+    except ScantError as error:
+        raise WorkflowError(str(error)) from None
+    announce_run()
 
 
 def params_for(stage):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from scant.errors import ScantError
+from scant.io.runs import follow_run
 
 
 class _Tee(io.TextIOBase):
@@ -31,6 +32,7 @@ class _Tee(io.TextIOBase):
 @contextmanager
 def stage_log(path: str) -> Iterator[None]:
     """Copy stderr to the log while the stage runs; an error ends the process with status 1, the log holds its traceback."""
+    follow_run()
     terminal = sys.stderr
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w") as log:

@@ -17,7 +17,7 @@ def dose(inputs, outputs, params):
         doses, rmsd, params.settings["criterion_angstrom"], params.settings["n_bootstrap"], rng=stream(params.seed, "dose-bootstrap")
     )
     write_json(outputs.threshold, threshold.summary())
-    say(f"dose: {threshold.text()}")
+    say(f"dose: {threshold.text}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""One run at a time on a results folder, and no orphans: locks that a crash cannot leave behind, jobs that end with their run.
+
+The lock is the kernel's (flock), so it is gone with its process, however that ended: the same command resumes after a kill -9
+without unlocking by hand. A job left over from a killed run would still write the outputs that the next run makes again, so
+every job watches the process that started it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TextIO
+
+from scant.errors import ScantError
+
+RUN_VARIABLE = "SCANT_RUN"
+LOCK_NAME = ".scant.lock"
+POLL_S = 0.5
+ORPHANS_S = 5.0
+
+
+def lock_results(results: str) -> TextIO:
+    """The lock of a results folder; it holds as long as the returned file is open. ScantError when another run has it.
+
+    A run that has just been killed leaves its jobs a moment to end: so long the lock is waited for.
+    """
+    folder = Path(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_NAME
+    handle = path.open("a+")
+    deadline = time.monotonic() + ORPHANS_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                handle.seek(0)
+                owner = handle.read().strip() or "unknown"
+                handle.close()
+                raise ScantError(f"{path}: another run works on this folder ({owner}); wait for it, or give another `results:`") from None
+            time.sleep(POLL_S)
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+    return handle
+
+
+def announce_run() -> None:
+    """Tell the jobs that this process starts whom to follow."""
+    os.environ[RUN_VARIABLE] = f"{socket.gethostname()}:{os.getpid()}"
+
+
+def follow_run() -> None:
+    """End this process, workers and all, when the run that started it is gone; nothing happens on another machine than the run's."""
+    host, _, pid = os.environ.get(RUN_VARIABLE, "").rpartition(":")
+    if host == socket.gethostname():
+        threading.Thread(target=_watch, args=(int(pid),), daemon=True, name="follow-run").start()
+
+
+def _watch(pid: int) -> None:
+    while _alive(pid):
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A killed process stays a zombie until its parent has taken note.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
