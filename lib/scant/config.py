@@ -53,7 +53,9 @@ class CalibrateSettings(Leaf):
     n_frames: int = Field(200, ge=3, le=5000, description="evenly spread frames for the median and MAD over time")
     flat_degree: int = Field(3, ge=0, le=6, description="degree of the polynomial flat when no flat reference is given")
     optics_frames: int = Field(6, ge=1, le=64, description="frames from which the optics are fitted")
-    minimum_correlation: float = Field(0.03, ge=0, le=1, description="model and data must correlate at least so much, else refinement is refused")
+    minimum_correlation: float = Field(
+        0.03, ge=0, le=1, description="model and data must correlate at least so much, else refinement is refused"
+    )
 
 
 class CorrectSettings(Leaf):
@@ -81,7 +83,6 @@ class LocaliseSettings(Leaf):
 
 class LinkSettings(Leaf):
     radius_angstrom: float = Field(0.7, gt=0.1, lt=1.2, description="largest move of an atom between frames after drift")
-    memory_frames: int = Field(10, ge=0, le=1000, description="frames an identity survives without being seen")
 
 
 class AnnealSettings(Leaf):
@@ -104,7 +105,9 @@ class ValidateSettings(Leaf):
 
 
 class DoseSettings(Leaf):
-    doses_e_per_angstrom2: tuple[float, ...] = Field((300.0, 1000.0, 3000.0, 8000.0), min_length=2, max_length=32, description="doses of the twins")
+    doses_e_per_angstrom2: tuple[float, ...] = Field(
+        (300.0, 1000.0, 3000.0, 8000.0), min_length=2, max_length=32, description="doses of the twins"
+    )
     frames_per_dose: int = Field(2, ge=1, le=1000, description="independent twins at each dose")
     view_angstrom: float = Field(24.0, ge=12, le=400, description="edge of a twin's square view (never more than the dataset's)")
     criterion_angstrom: float = Field(0.87, gt=0, le=5, description="3D RMSD that marks the threshold (Zhang et al.: 0.87 A)")
@@ -145,11 +148,15 @@ class Config(Leaf):
     """The whole configuration. Every key has a default; `datasets` and `results` are what most users give."""
 
     datasets: dict[DatasetName, str] = Field({}, description="name: path of its acquisition.yaml")
-    simulate: dict[DatasetName, SimulateSettings] = Field({}, description="name: settings of a movie to simulate; `demo` when nothing is given")
+    simulate: dict[DatasetName, SimulateSettings] = Field(
+        {}, description="name: settings of a movie to simulate; `demo` when nothing is given"
+    )
     results: str = Field("results", min_length=1, description="folder of the products")
     seed: int = Field(1, ge=0, lt=2**63, description="seed of every random stream")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where annealing runs; gpu without a GPU is an error")
-    scheduler_address: str | None = Field(None, description="an existing Dask scheduler on loopback or behind tls://; none: each job its own")
+    scheduler_address: str | None = Field(
+        None, description="an existing Dask scheduler on loopback or behind tls://; none: each job its own"
+    )
     block_frames: int = Field(64, ge=1, le=4096, description="frames of one job; rounded up to whole Zarr chunks")
     max_failed_fraction: float = Field(0.1, ge=0, le=1, description="a block with more failed frames than this fails as a whole")
     keep: tuple[Literal["corrected", "averaged", "denoised"], ...] = Field((), description="stacks that are not deleted at the end")

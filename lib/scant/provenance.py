@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 import sys
-from functools import lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,16 @@ import scant
 
 HASHED_BYTES, END_BYTES = 2**30, 2**26
 PACKAGE_ROOT = Path(scant.__file__).resolve().parent
-IMPORT_TO_DISTRIBUTION = {"yaml": "PyYAML", "skimage": "scikit-image", "rsciio": "rosettasciio", "cupy": "cupy-cuda13x", "imageio": "imageio"}
+IMPORT_TO_DISTRIBUTION = {
+    "yaml": "PyYAML",
+    "skimage": "scikit-image",
+    "rsciio": "rosettasciio",
+    "cupy": "cupy-cuda13x",
+    "imageio": "imageio",
+}
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_digest(script: Path) -> str:
     """Digest (16 hex digits) of a script, the `scant` modules it reaches and the versions of the packages they import."""
     pending, seen, packages = [Path(script).resolve()], set(), set()
@@ -44,7 +50,7 @@ def code_digest(script: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module_facts(path: Path) -> tuple[str, tuple[Path, ...], tuple[str, ...]]:
     """Hash of the tree without docstrings, the package's own modules it imports, and other top-level imports."""
     tree = ast.parse(path.read_text())

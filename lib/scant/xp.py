@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,6 @@ def free_memory_bytes(device: str) -> int:
         import cupy
 
         return int(cupy.cuda.runtime.memGetInfo()[0])
-    with open("/proc/meminfo") as meminfo:
+    with Path("/proc/meminfo").open() as meminfo:
         fields = dict(line.split(":", 1) for line in meminfo)
     return int(fields["MemAvailable"].split()[0]) * 1024

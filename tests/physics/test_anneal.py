@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from scant.inference.anneal import Schedule, adapt_step, hamiltonian_move, start_chain
 from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
 from scant.rng import stream
@@ -93,9 +92,10 @@ def test_moments_equal_the_plain_mean_and_variance():
     moments = Moments()
     for sample in samples:
         moments.add(sample.astype(np.float32), sample[:, :, 2])
-    mean, sigma = combine_chains(moments, np.array([[1.0], [1.0]]))
+    mean, sigma, between = combine_chains(moments, np.array([[1.0], [1.0]]))
     np.testing.assert_allclose(mean, samples.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(sigma, samples.std(axis=0, ddof=1), rtol=1e-5)
+    assert np.all(between == 0)
 
 
 def test_chains_that_disagree_widen_sigma():
@@ -103,9 +103,10 @@ def test_chains_that_disagree_widen_sigma():
     rng = np.random.default_rng(1)
     for _ in range(200):
         moments.add(np.array([[[0.0, 0, 0]], [[1.0, 0, 0]]]) + rng.normal(0, 0.1, (2, 1, 3)), np.zeros((2, 1)))
-    mean, sigma = combine_chains(moments, np.array([[0.5, 0.5]]))
+    mean, sigma, between = combine_chains(moments, np.array([[0.5, 0.5]]))
     assert mean[0, 0, 0] == pytest.approx(0.5, abs=0.02)
     assert sigma[0, 0, 0] == pytest.approx(np.sqrt(0.1**2 + 0.25 * 1.5), rel=0.05)
+    assert between[0, 0, 0] == pytest.approx(0.5, abs=0.02)
     assert sigma[0, 0, 1] == pytest.approx(0.1, rel=0.1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from scant.errors import InputError
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.lattice import honeycomb
@@ -68,7 +67,9 @@ def test_a_height_is_a_defocus_of_its_atom():
     raised = flat + [0, 0, 3.0]
     names = np.full(len(flat), "C")
     high = ForwardModel(OPTICS, GRID, names, n_orders=7, dtype=np.float64).linear_image(raised[None])[0]
-    defocused = ForwardModel(OPTICS.with_values(defocus_angstrom=-42.0), GRID, names, n_orders=7, dtype=np.float64).linear_image(flat[None])[0]
+    defocused = ForwardModel(OPTICS.with_values(defocus_angstrom=-42.0), GRID, names, n_orders=7, dtype=np.float64).linear_image(
+        flat[None]
+    )[0]
     assert np.abs(high - defocused).max() < 1e-3 * defocused.std()
 
 

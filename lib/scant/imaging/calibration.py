@@ -41,7 +41,9 @@ class Calibration:
     facts: dict[str, Any]
 
 
-def calibrate(sampled_adu: np.ndarray, consecutive_adu: np.ndarray, references: References, flat_degree: int, hit_threshold_sigma: float) -> Calibration:
+def calibrate(
+    sampled_adu: np.ndarray, consecutive_adu: np.ndarray, references: References, flat_degree: int, hit_threshold_sigma: float
+) -> Calibration:
     """Calibrate from frames spread over the movie (t, H, W) and a run of consecutive ones (s, H, W), both raw and without faulty frames.
 
     Raises InputError for references of another size, CalibrationError when the pixel size given and the lattice disagree.
@@ -49,7 +51,10 @@ def calibrate(sampled_adu: np.ndarray, consecutive_adu: np.ndarray, references: 
     shape = sampled_adu.shape[1:]
     for name, image in (("dark", references.dark_adu), ("flat", references.flat_adu)):
         if image is not None and image.shape != shape:
-            raise InputError(f"{name} reference is {image.shape[0]} x {image.shape[1]} px, the movie {shape[0]} x {shape[1]}; take one of the same camera and binning")
+            raise InputError(
+                f"{name} reference is {image.shape[0]} x {image.shape[1]} px, the movie {shape[0]} x {shape[1]}; "
+                "take one of the same camera and binning"
+            )
     statistics = temporal_median_mad(sampled_adu)
     bad = bad_pixel_map(statistics.median_adu, statistics.mad_adu, references.dark_adu, references.flat_adu)
     dark = references.dark_adu if references.dark_adu is not None else np.zeros(shape, np.float32)
@@ -68,7 +73,9 @@ def calibrate(sampled_adu: np.ndarray, consecutive_adu: np.ndarray, references: 
     _check_pixel_size(lattice, references.pixel_size_angstrom)
     facts = {
         "gain_adu_per_electron": gain,
-        "gain_source": "acquisition.yaml" if references.gain_adu_per_electron else ("photon transfer" if transfer else "none: counts are ADU"),
+        "gain_source": "acquisition.yaml"
+        if references.gain_adu_per_electron
+        else ("photon transfer" if transfer else "none: counts are ADU"),
         "read_noise_e": detector.read_noise_e,
         "excess_noise": detector.excess_noise,
         "flat": "reference" if references.flat_adu is not None else f"polynomial of degree {flat_degree}",
@@ -97,7 +104,14 @@ def _transfer(frames_adu: np.ndarray, dark: np.ndarray, flat: np.ndarray, bad: n
 def _transfer_facts(transfer: PhotonTransfer | None) -> dict[str, Any]:
     if transfer is None:
         return {"photon_transfer": f"needs at least {MIN_FRAMES_FOR_TRANSFER} frames"}
-    keys = ("gain_adu_per_electron", "gain_sigma_adu_per_electron", "gain_source", "excess_noise_factor", "excess_noise_sigma", "read_noise_adu")
+    keys = (
+        "gain_adu_per_electron",
+        "gain_sigma_adu_per_electron",
+        "gain_source",
+        "excess_noise_factor",
+        "excess_noise_sigma",
+        "read_noise_adu",
+    )
     return {"photon_transfer": {key: getattr(transfer, key) for key in keys}}
 
 

@@ -28,7 +28,9 @@ NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
 MINIMUM_CORRELATION = 0.02
 
 
-def calibrate_optics(nominal: Optics, problems: list[FrameProblem], pixel_size_angstrom: float, lattice_constant_angstrom: float, seed: int) -> OpticsFit:
+def calibrate_optics(
+    nominal: Optics, problems: list[FrameProblem], pixel_size_angstrom: float, lattice_constant_angstrom: float, seed: int
+) -> OpticsFit:
     """Fit defocus, astigmatism, envelope and contrast to the frames; the structures come from a brief annealing under the first fit.
 
     Raises CalibrationError when model and data do not match at all: the wrong sign of the contrast, or other optics.
@@ -40,8 +42,8 @@ def calibrate_optics(nominal: Optics, problems: list[FrameProblem], pixel_size_a
     flat = fit_optics(centre, grid, [_frame(p, p.positions) for p in problems])
     if flat.correlation < MINIMUM_CORRELATION:
         raise CalibrationError(
-            f"model and data correlate by {flat.correlation:.3f} at the best optics (defocus {flat.optics.defocus_angstrom:.0f} A), at least "
-            f"{MINIMUM_CORRELATION} is needed: check the signs of defocus_angstrom and cs_um, and the pixel size"
+            f"model and data correlate by {flat.correlation:.3f} at the best optics (defocus {flat.optics.defocus_angstrom:.0f} A), "
+            f"at least {MINIMUM_CORRELATION} is needed: check the signs of defocus_angstrom and cs_um, and the pixel size"
         )
     settings = replace(BRIEF, lattice_constant_angstrom=lattice_constant_angstrom, seed=seed)
     annealed = []

@@ -50,10 +50,11 @@ class OpticsFit:
     correlation: float
     reduced_chi2: float
     kl_divergence: float
-    iterations: int
 
 
-def fit_optics(nominal: Optics, grid: ImageGrid, frames: list[CalibrationFrame], start: Optics | None = None, max_iterations: int = 12) -> OpticsFit:
+def fit_optics(
+    nominal: Optics, grid: ImageGrid, frames: list[CalibrationFrame], start: Optics | None = None, max_iterations: int = 12
+) -> OpticsFit:
     """Maximum a posteriori optics over all frames together; priors are centred on `nominal`, iteration begins at `start`.
 
     Raises CalibrationError when the iteration leaves the range in which the model holds.
@@ -62,7 +63,7 @@ def fit_optics(nominal: Optics, grid: ImageGrid, frames: list[CalibrationFrame],
     prior_sd = np.array([PRIOR_SD[n] for n in names])
     centre = np.array([getattr(nominal, n) for n in names])
     values = np.array([getattr(start or nominal, n) for n in names])
-    for iteration in range(1, max_iterations + 1):
+    for _ in range(max_iterations):
         hessian, slope = np.diag(prior_sd**-2.0), (centre - values) / prior_sd**2
         for frame in frames:
             h, g = _normal_equations(nominal, names, values, grid, frame)
@@ -77,10 +78,12 @@ def fit_optics(nominal: Optics, grid: ImageGrid, frames: list[CalibrationFrame],
     if not np.all(np.isfinite(values)):
         raise CalibrationError("the optics fit diverged; check defocus_angstrom and cs_um (signs and units) in acquisition.yaml")
     fitted = nominal.with_values(**dict(zip(names, map(float, values))))
-    return OpticsFit(fitted, dict(zip(names, map(float, sigma))), *agreement(fitted, grid, frames), iteration)
+    return OpticsFit(fitted, dict(zip(names, map(float, sigma))), *agreement(fitted, grid, frames))
 
 
-def _normal_equations(nominal: Optics, names: list[str], values: np.ndarray, grid: ImageGrid, frame: CalibrationFrame) -> tuple[np.ndarray, np.ndarray]:
+def _normal_equations(
+    nominal: Optics, names: list[str], values: np.ndarray, grid: ImageGrid, frame: CalibrationFrame
+) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Newton matrix and slope of one frame, by one-sided differences of the relative image."""
 
     def image(v: np.ndarray) -> np.ndarray:

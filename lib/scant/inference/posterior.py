@@ -42,11 +42,11 @@ def chain_weights(energies: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def combine_chains(moments: Moments, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (F, N, 3) and standard deviation (F, N, 3) from replicas ordered frame by frame, chains together; weights (F, C).
+def combine_chains(moments: Moments, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (F, N, 3), standard deviation (F, N, 3) and spread of the chains' means (F, N, 3); weights (F, C).
 
-    The variance is that within chains plus that between their means, plus the error of the pooled mean itself:
-    basins that tie say so in sigma.
+    Replicas are ordered frame by frame, chains together. The variance is that within chains plus that between their
+    means, plus the error of the pooled mean itself: basins that tie say so in sigma.
     """
     shape = (*weights.shape, *moments.mean.shape[1:])
     w = weights[:, :, None, None]
@@ -54,7 +54,7 @@ def combine_chains(moments: Moments, weights: np.ndarray) -> tuple[np.ndarray, n
     mean = (w * means).sum(axis=1)
     effective = 1 / (weights**2).sum(axis=1)[:, None, None]
     between = (w * (means - mean[:, None]) ** 2).sum(axis=1)
-    return mean, np.sqrt((w * within).sum(axis=1) + between * (1 + 1 / effective))
+    return mean, np.sqrt((w * within).sum(axis=1) + between * (1 + 1 / effective)), np.sqrt(between)
 
 
 def split_r_hat(samples: np.ndarray) -> np.ndarray:

@@ -10,15 +10,22 @@ from scant.inference.refine import FrameProblem
 
 
 def frame_problem(
-    frame: int, counts_e: np.ndarray, inverse_variance: np.ndarray, sites: Mapping[str, np.ndarray], pixel_size_angstrom: float, species: tuple[str, ...]
+    frame: int,
+    counts_e: np.ndarray,
+    inverse_variance: np.ndarray,
+    sites: Mapping[str, np.ndarray],
+    pixel_size_angstrom: float,
+    species: tuple[str, ...],
 ) -> FrameProblem:
-    """Problem of one frame, flat to begin with, from the columns of its sites (see stages.localising) and the species of the sublattices."""
+    """Problem of one frame, flat to begin with, from its sites (columns as in stages.localising) and the species of the sublattices."""
     xy = np.column_stack([sites["x_px"], sites["y_px"]]) * pixel_size_angstrom
     neighbours = np.column_stack([sites[f"neighbour_{n}"] for n in range(3)])
     start, end = np.repeat(np.arange(len(xy)), 3), neighbours.ravel()
     elements = np.array(species)[np.clip(sites["sublattice"], 0, len(species) - 1)]
     bonds = np.column_stack([start, end])[end > start]
-    return FrameProblem(frame, counts_e, inverse_variance, np.column_stack([xy, np.zeros(len(xy))]), elements, bonds, np.asarray(sites["coordination"]))
+    return FrameProblem(
+        frame, counts_e, inverse_variance, np.column_stack([xy, np.zeros(len(xy))]), elements, bonds, np.asarray(sites["coordination"])
+    )
 
 
 def reach_beyond_view_angstrom(problems: list[FrameProblem], shape: tuple[int, int], pixel_size_angstrom: float) -> float:

@@ -1,4 +1,4 @@
-"""A block's stack beside its movie: same chunks, same pixel size, its manifest inside."""
+"""The movie's store renewed without losing its frames; a block's stack beside it: same chunks, same pixel size, its manifest inside."""
 
 from __future__ import annotations
 
@@ -10,9 +10,32 @@ from typing import Any
 import numpy as np
 import zarr
 
-from scant.io.store import create_stack, layout_of, write_frames, write_manifest
+from scant.errors import DataIntegrityError
+from scant.io.store import create_movie, create_stack, layout_of, write_frames, write_manifest
 
 MANIFEST = "manifest.json"
+CHUNKS = "0/c"
+
+
+def renew_movie(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: int, **attributes: Any) -> None:
+    """Create the movie's store with these attributes (see `create_movie`); frames that an equal layout already holds stay.
+
+    Whether they are still the right ones is for their manifests to say: the rule that writes frames runs again when its input changes.
+    """
+    target, beside = Path(path), Path(f"{path}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    create_movie(str(beside), shape, dtype, chunk_frames, **attributes)
+    if target.exists() and _same_layout(path, str(beside)) and (target / CHUNKS).exists():
+        (target / CHUNKS).rename(beside / CHUNKS)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+
+
+def _same_layout(one: str, other: str) -> bool:
+    try:
+        return layout_of(one) == layout_of(other)
+    except DataIntegrityError:
+        return False
 
 
 def write_stack(path: str, movie: str, start: int, frames: np.ndarray, provenance: Mapping[str, Any]) -> None:
@@ -27,7 +50,8 @@ def write_stack(path: str, movie: str, start: int, frames: np.ndarray, provenanc
 
 def _scales(movie: str) -> tuple[float | None, float | None]:
     """Pixel size in angstrom and frame time in ms from a movie's OME-NGFF axes; None where an axis has no unit."""
-    multiscales = zarr.open_group(movie, mode="r").attrs["ome"]["multiscales"][0]
+    ome: Any = zarr.open_group(movie, mode="r").attrs["ome"]
+    multiscales = ome["multiscales"][0]
     scale = multiscales["datasets"][0]["coordinateTransformations"][0]["scale"]
     units = [axis.get("unit") for axis in multiscales["axes"]]
     return (scale[2] if units[2] else None), (scale[0] if units[0] else None)

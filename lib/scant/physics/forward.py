@@ -53,7 +53,9 @@ class ForwardModel:
     not there. The linear part is exact up to the Taylor order; the quadratic part is evaluated on demand.
     """
 
-    def __init__(self, optics: op.Optics, grid: ImageGrid, species: np.ndarray, *, n_orders: int = 3, xp: Any = np, dtype: Any = np.float32):
+    def __init__(
+        self, optics: op.Optics, grid: ImageGrid, species: np.ndarray, *, n_orders: int = 3, xp: Any = np, dtype: Any = np.float32
+    ):
         self.optics, self.grid, self.xp, self.dtype = optics, grid, xp, np.dtype(dtype)
         self.n_orders = n_orders
         self.fft = scipy.fft if xp is np else xp.fft
@@ -89,7 +91,9 @@ class ForwardModel:
             amplitude = 1j * scattering_amplitude_angstrom2(name, self.optics.voltage_kv, k_safe)
             linear = damping * (amplitude * forward * propagate + np.conj(amplitude * backward * propagate))
             self._linear.append(self.xp.asarray(linear, complex_type))
-            self._wave.append(self.xp.asarray(np.stack([amplitude * forward, np.conj(amplitude * backward)]) * inside * propagate[:, None], complex_type))
+            self._wave.append(
+                self.xp.asarray(np.stack([amplitude * forward, np.conj(amplitude * backward)]) * inside * propagate[:, None], complex_type)
+            )
         self._lambda_pi_k2 = self.xp.asarray(np.pi * self.optics.wavelength_angstrom * k**2, self.dtype)
         self._image_envelope = self.xp.asarray(self._full_envelope(), self.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,9 @@ class TrueFrame:
     drift_angstrom: np.ndarray
 
 
-def true_frames(view: View, n_frames: int, *, n_vacancies: int, temperature_k: float, lattice_constant_angstrom: float, seed: int) -> list[TrueFrame]:
+def true_frames(
+    view: View, n_frames: int, *, n_vacancies: int, temperature_k: float, lattice_constant_angstrom: float, seed: int
+) -> list[TrueFrame]:
     """Snapshots of a free-standing sheet that drifts and is turned in the view, heights relative to the mean plane."""
     reach = view.size_angstrom * np.sqrt(2) + 2 * EDGE_ANGSTROM + view.drift_angstrom_per_frame * n_frames
     settings = SheetSettings(
@@ -84,13 +86,25 @@ def relative_image(frame: TrueFrame, optics: Optics, view: View) -> np.ndarray:
     return model.image(frame.positions[None])[0]
 
 
-def camera_for(view: View, *, gain_adu_per_electron: float, offset_adu: float, read_noise_e: float, n_bad: int, hits_per_frame: float, seed: int) -> Camera:
+def camera_for(
+    view: View,
+    *,
+    gain_adu_per_electron: float,
+    offset_adu: float,
+    read_noise_e: float,
+    n_bad_pixels: int,
+    hits_per_frame: float,
+    seed: int,
+) -> Camera:
     """The camera of a simulated movie; deterministic for a seed."""
-    camera = make_camera((view.size_px, view.size_px), gain_adu_per_electron, offset_adu, read_noise_e, n_bad, stream(seed, "simulate-camera"))
-    return Camera(**{**camera.__dict__, "hits_per_frame": hits_per_frame})
+    rng = stream(seed, "simulate-camera")
+    camera = make_camera((view.size_px, view.size_px), gain_adu_per_electron, offset_adu, read_noise_e, n_bad_pixels, rng)
+    return replace(camera, hits_per_frame=hits_per_frame)
 
 
-def raw_frames(frames: list[TrueFrame], optics: Optics, view: View, camera: Camera, mean_electrons: float, seed: int) -> Iterator[np.ndarray]:
+def raw_frames(
+    frames: list[TrueFrame], optics: Optics, view: View, camera: Camera, mean_electrons: float, seed: int
+) -> Iterator[np.ndarray]:
     """Raw frames (H, W) uint16, one by one."""
     for n, frame in enumerate(frames):
         yield expose(relative_image(frame, optics, view), mean_electrons, camera, stream(seed, "simulate-exposure", n))

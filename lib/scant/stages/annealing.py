@@ -18,6 +18,7 @@ from scant.io.store import read_frames
 from scant.io.structures import read_table
 from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
+from scant.stages.localising import columns_of
 
 FLAG_NOT_CONVERGED = 1 << 8
 TAIL_ANGSTROM = 2.0
@@ -27,7 +28,7 @@ ATOMS = {
 }  # fmt: skip
 CONVERGENCE = {
     "energy": pl.Float64, "chains_in_basin": pl.Int64, "reduced_chi2": pl.Float64, "correlation": pl.Float64, "intensity_e": pl.Float64,
-    "acceptance": pl.Float64, "r_hat": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
+    "acceptance": pl.Float64, "r_hat": pl.Float64, "chain_spread_z_angstrom": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
 }  # fmt: skip
 
 
@@ -68,7 +69,7 @@ class AnnealTask:
         """One frame as the annealer wants it, flat to begin with."""
         raw = read_frames(self.movie, frame, frame + 1)[0]
         counts_e, weights = counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
-        return frame_problem(frame, counts_e, weights, rows.to_dict(as_series=False), self.pixel_size_angstrom, self.species)
+        return frame_problem(frame, counts_e, weights, columns_of(rows), self.pixel_size_angstrom, self.species)
 
 
 def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:
@@ -85,7 +86,11 @@ def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFr
 def _frame_atoms(estimate: FrameEstimate, rows: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:
     height_px, width_px = task.detector.bad.shape
     not_converged = 0 if estimate.converged else FLAG_NOT_CONVERGED
-    columns: dict[str, Any] = {"frame": rows["frame"], "atom": rows["atom"], "species": np.array(task.species)[rows["sublattice"].to_numpy()]}
+    columns: dict[str, Any] = {
+        "frame": rows["frame"],
+        "atom": rows["atom"],
+        "species": np.array(task.species)[rows["sublattice"].to_numpy()],
+    }
     columns |= {f"{axis}_angstrom": estimate.positions[:, n] for n, axis in enumerate("xyz")}
     columns |= {f"sigma_{axis}_angstrom": estimate.sigma[:, n] for n, axis in enumerate("xyz")}
     columns["flag"] = rows["flag"].to_numpy() | not_converged
@@ -109,4 +114,6 @@ def trace_table(results: Sequence[Annealed]) -> pl.DataFrame:
     shown = found[len(found) // 2]
     moves, chains = shown.trace.shape
     chain, move = np.divmod(np.arange(chains * moves), moves)
-    return pl.DataFrame({"frame": np.full(len(chain), shown.frame), "chain": chain, "move": move, "energy": shown.trace.T.ravel()}, schema=schema)
+    return pl.DataFrame(
+        {"frame": np.full(len(chain), shown.frame), "chain": chain, "move": move, "energy": shown.trace.T.ravel()}, schema=schema
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -56,7 +55,7 @@ def write_detector(path: str, detector: Detector) -> None:
             # A fixed date: numpy.savez stamps the current time, and a rerun would differ.
             with archive.open(zipfile.ZipInfo(f"{field.name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(getattr(detector, field.name)), allow_pickle=False)
-    os.replace(beside, target)
+    beside.replace(target)
 
 
 def read_detector(path: str) -> Detector:

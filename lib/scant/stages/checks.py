@@ -23,7 +23,9 @@ def check_products(files: Any, store: str, facts: Mapping[str, Any]) -> dict[str
         "estimates are finite": _not_finite(atoms, [*POSITIONS, *(HEIGHTS if facts["optics"] else ())]),
         "an id once per frame": _repeated_ids(atoms),
         "one structure per frame": _structures(files.structures, len(reconstructed)),
-        "one verdict per structure": _verdicts(read_table(files.md), reconstructed, read_table(files.failures)) if facts["optics"] else None,
+        "one verdict per structure": _verdicts(read_table(files.md), reconstructed, read_table(files.failures))
+        if facts["optics"]
+        else None,
         "failed frames have a cause": _without_cause(frames, read_table(files.failures)),
         "stored frames are whole": _damage(store, files.manifests),
     }

@@ -42,4 +42,8 @@ def md_table(verdicts: Mapping[int, MdVerdict]) -> pl.DataFrame:
 def verdict_failures(verdicts: Mapping[int, MdVerdict]) -> list[FrameFailure]:
     """Ledger rows for structures that LAMMPS could not simulate; their logs are in the stage's .lammps.json."""
     remedy = "see the log in validate/*.lammps.json; the structure itself may be wrong"
-    return [FrameFailure(frame, "validate", "md failed", verdict.reason, remedy) for frame, verdict in verdicts.items() if verdict.verdict == "failed"]
+    return [
+        FrameFailure(frame, "validate", "md failed", verdict.reason, remedy)
+        for frame, verdict in verdicts.items()
+        if verdict.verdict == "failed"
+    ]

@@ -12,7 +12,7 @@ from scant.imaging.localise import localise_frame
 from scant.imaging.model_atoms import model_atoms
 from scant.imaging.reciprocal import Lattice2D
 
-SITES = {
+SITES: dict[str, pl.DataType | type[pl.DataType]] = {
     "frame": pl.Int64, "atom": pl.Int64, "x_px": pl.Float64, "y_px": pl.Float64, "sigma_x_px": pl.Float64, "sigma_y_px": pl.Float64,
     "p_atom": pl.Float64, "pcd": pl.Float64, "sigma_pcd": pl.Float64, "amplitude_e": pl.Float64, "background_e": pl.Float64,
     "flag": pl.Int64, "in_view": pl.Boolean, "sublattice": pl.Int64, "coordination": pl.Int64,
@@ -47,8 +47,16 @@ def localise_columns(image_e: np.ndarray, detection_image: np.ndarray, settings:
 
 def sites_table(columns: dict[int, dict[str, Any]]) -> pl.DataFrame:
     """The sites of all frames of a block, in frame order."""
-    parts = [pl.DataFrame(c).with_columns(pl.lit(frame, pl.Int64).alias("frame")).select(*SITES).cast(SITES) for frame, c in sorted(columns.items())]
+    parts = [
+        pl.DataFrame(c).with_columns(pl.lit(frame, pl.Int64).alias("frame")).select(*SITES).cast(pl.Schema(SITES))
+        for frame, c in sorted(columns.items())
+    ]
     return pl.concat(parts) if parts else pl.DataFrame(schema=SITES)
+
+
+def columns_of(rows: pl.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of one frame's sites as arrays."""
+    return {name: rows[name].to_numpy() for name in SITES}
 
 
 def lattice_from(facts: dict[str, Any], pixel_size_angstrom: float) -> Lattice2D:

@@ -13,6 +13,7 @@ from scant.inference.prepare import frame_problem
 from scant.inference.refine import FrameProblem
 from scant.io.store import read_frames
 from scant.io.structures import read_tables
+from scant.stages.localising import columns_of
 
 
 def calibration_problems(
@@ -26,6 +27,6 @@ def calibration_problems(
     problems = []
     for frame in (frames[i] for i in sample_frames(len(frames), n_frames)):
         counts_e, weights = counts_and_weights(read_frames(movie, frame, frame + 1)[0], detector, hit_threshold_sigma)
-        rows = sites.filter(frame=frame).to_dict(as_series=False)
+        rows = columns_of(sites.filter(frame=frame))
         problems.append(frame_problem(frame, counts_e, weights, rows, calibration["pixel_size_angstrom"], tuple(calibration["species"])))
     return problems

@@ -14,7 +14,9 @@ from scant.stages.annealing import ATOMS, CONVERGENCE
 def atoms_in_2d(sites: pl.DataFrame, ids: pl.DataFrame, pixel_size_angstrom: float, species: Sequence[str]) -> pl.DataFrame:
     """Located atoms in view in the columns of the atoms table; heights and their sigma are null."""
     element = pl.col("sublattice").clip(0, len(species) - 1).replace_strict(dict(enumerate(species)), return_dtype=pl.String)
-    in_plane = [(pl.col(f"{prefix}{axis}_px") * pixel_size_angstrom).alias(f"{prefix}{axis}_angstrom") for prefix in ("", "sigma_") for axis in "xy"]
+    in_plane = [
+        (pl.col(f"{prefix}{axis}_px") * pixel_size_angstrom).alias(f"{prefix}{axis}_angstrom") for prefix in ("", "sigma_") for axis in "xy"
+    ]
     nothing = [pl.lit(None, pl.Float64).alias(f"{prefix}z_angstrom") for prefix in ("", "sigma_")]
     rows = sites.filter("in_view").join(ids, on=["frame", "atom"], how="left")
     return rows.with_columns(element.alias("species"), *in_plane, *nothing).select(*ATOMS).sort("frame", "id")

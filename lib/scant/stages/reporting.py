@@ -14,13 +14,13 @@ from scant.imaging.counts import CorrectedFrame, Detector, correct_frame
 from scant.imaging.denoise import denoise_frame
 from scant.inference.scoring import score
 from scant.io.store import read_frames
-from scant.io.structures import read_extxyz
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.report.findings import ExampleImages
 from scant.report.movie import FilmFrame
 from scant.report.viewer import evenly_spread
 from scant.rng import stream
 from scant.stages.calibration import optics_from
+from scant.stages.truth import read_truth
 
 HEIGHT_SAMPLES = 200_000
 PAD_ANGSTROM = 5.0
@@ -69,7 +69,9 @@ class Examples:
     def images(self, frame: int, atoms: pl.LazyFrame) -> ExampleImages:
         """Raw, corrected and modelled image of one frame."""
         raw = read_frames(self.movie, frame, frame + 1)[0]
-        return ExampleImages(frame, raw, self.corrected(frame).image_e, self.modelled(frame, atoms), self.calibration["pixel_size_angstrom"])
+        return ExampleImages(
+            frame, raw, self.corrected(frame).image_e, self.modelled(frame, atoms), self.calibration["pixel_size_angstrom"]
+        )
 
     def histograms(self, frame: int, atoms: pl.LazyFrame) -> tuple[np.ndarray, np.ndarray] | None:
         """Measured counts of the good pixels, and the model's with the calibrated noise; None without a model."""
@@ -92,14 +94,13 @@ def energy_traces(traces: pl.DataFrame, frame: int) -> tuple[np.ndarray, int]:
 
 def truth_errors(atoms: pl.LazyFrame, truth: str, calibration: Mapping[str, Any]) -> pl.DataFrame:
     """Rows of matched atoms with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom; z is missing in a 2D dataset."""
-    known = {number: rows for (number,), rows in read_extxyz(truth).group_by("frame")}
+    known = read_truth(truth)
     view = (calibration["width_px"] * calibration["pixel_size_angstrom"], calibration["height_px"] * calibration["pixel_size_angstrom"])
     parts = []
     for frame in iterate_frames(atoms.collect()):
         if frame.frame not in known:
             continue
-        true = known[frame.frame].select("x_angstrom", "y_angstrom", "z_angstrom").to_numpy()
-        result = score(frame.xyz_angstrom, true, view)
+        result = score(frame.xyz_angstrom, known[frame.frame], view)
         sigma = frame.sigma_angstrom[result.found]
         columns = {f"error_{axis}_angstrom": result.error_angstrom[:, n] for n, axis in enumerate("xyz")}
         columns |= {f"sigma_{axis}_angstrom": sigma[:, n] for n, axis in enumerate("xyz")}

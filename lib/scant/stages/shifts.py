@@ -33,5 +33,10 @@ def read_shifts(path: str) -> PairShifts:
 def drift_table(drift_px: np.ndarray, sigma_px: np.ndarray) -> pl.DataFrame:
     """frame, drift_y_px, drift_x_px, drift_sigma_px from the drift (n, 2) as (dy, dx) and its standard deviation."""
     return pl.DataFrame(
-        {"frame": np.arange(len(drift_px)), "drift_y_px": drift_px[:, 0], "drift_x_px": drift_px[:, 1], "drift_sigma_px": np.max(sigma_px, axis=-1)}
+        {
+            "frame": np.arange(len(drift_px)),
+            "drift_y_px": drift_px[:, 0],
+            "drift_x_px": drift_px[:, 1],
+            "drift_sigma_px": np.max(sigma_px, axis=-1),
+        }
     )

@@ -1,11 +1,13 @@
-"""The truth of a simulated movie as extended XYZ: atoms whose centre lies in the view, raw-frame coordinates."""
+"""The truth of a simulated movie as extended XYZ: atoms whose centre lies in the view, raw-frame coordinates; scant's own or another's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import ase.io
 import numpy as np
 
+from scant.errors import InputError
 from scant.physics.simulate import TrueFrame, View
 
 CELL_HEIGHT_ANGSTROM = 40.0
@@ -23,3 +25,13 @@ def write_truth(path: str, frames: list[TrueFrame], view: View) -> None:
             handle.write(f'drift_x={frame.drift_angstrom[0]:.6f} drift_y={frame.drift_angstrom[1]:.6f} pbc="F F F"\n')
             for species, (x, y, z), atom in zip(frame.species[inside], frame.positions[inside], frame.ids[inside]):
                 handle.write(f"{species} {x:.6f} {y:.6f} {z:.6f} {atom}\n")
+
+
+def read_truth(path: str) -> dict[int, np.ndarray]:
+    """Frame -> positions (N, 3) of any extended XYZ whose comment lines say `frame=N` (else counted); InputError when it cannot be read."""
+    try:
+        return {int(block.info.get("frame", n)): block.positions for n, block in enumerate(ase.io.iread(path, format="extxyz"))}
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            f"{path}: not an extended XYZ file of structures ({error}); mend `truth:` in acquisition.yaml or leave it out"
+        ) from error

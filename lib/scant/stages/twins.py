@@ -48,7 +48,12 @@ class TwinTask:
         """The row of the twin; the same twin has the same truth at every dose."""
         a = self.settings.lattice_constant_angstrom
         truth = true_frames(
-            self.view, DETECTION_FRAMES, n_vacancies=0, temperature_k=self.settings.temperature_k, lattice_constant_angstrom=a, seed=self.settings.seed + twin
+            self.view,
+            DETECTION_FRAMES,
+            n_vacancies=0,
+            temperature_k=self.settings.temperature_k,
+            lattice_constant_angstrom=a,
+            seed=self.settings.seed + twin,
         )
         frames = [self._expose(twin, n, relative_image(frame, self.optics, self.view)) for n, frame in enumerate(truth)]
         row = {"dose_e_per_angstrom2": self.dose_e_per_angstrom2, "twin": twin, "frame": DETECTION_FRAMES // 2, "succeeded": False}
@@ -86,7 +91,9 @@ class TwinTask:
         return {
             "rmsd_3d_angstrom": result.rmsd_3d_angstrom,
             **{f"sigma_{axis}_angstrom": float(s) for axis, s in zip("xyz", spread)},
-            "claimed_sigma_z_angstrom": float(np.sqrt((estimate.sigma[in_view][result.found, 2] ** 2).mean())) if len(result.found) else np.nan,
+            "claimed_sigma_z_angstrom": float(np.sqrt((estimate.sigma[in_view][result.found, 2] ** 2).mean()))
+            if len(result.found)
+            else np.nan,
             "recall": result.recall,
             "precision": result.precision,
             "succeeded": bool(result.recall >= MINIMUM_RECALL and np.isfinite(result.rmsd_3d_angstrom)),

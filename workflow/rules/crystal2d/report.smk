@@ -11,6 +11,13 @@ def if_optics_product(file):
     return lambda w: f"{RESULTS}/{w.name}/{file}" if facts(w.name)["optics"] else []
 
 
+def used_parameters():
+    """The configuration as the report shows it: one table per stage, what concerns all of them under `run`."""
+    values = CONFIG.model_dump(mode="json", by_alias=True, exclude={"datasets", "simulate", "results"})
+    leaves = {key: value for key, value in values.items() if isinstance(value, dict)}
+    return {"run": {key: value for key, value in values.items() if key not in leaves}, **leaves}
+
+
 rule report:
     message: "{wildcards.name}: figures and report.html"
     input:
@@ -32,7 +39,7 @@ rule report:
     benchmark: benchmark_of("report")
     params:
         settings=params_for("report"),
-        parameters=CONFIG.model_dump(mode="json", by_alias=True, exclude={"datasets", "simulate", "results"}),
+        parameters=used_parameters(),
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         store=product("movie.zarr"),
         seed=CONFIG.seed,

@@ -1,10 +1,10 @@
 """Drift of the whole movie from the pair shifts of all blocks."""
 
 from scant.imaging.align import integrate_shifts, merge_shifts
-from scant.stages.calibration import read_json
 from scant.io.logs import say, stage_log
-from scant.stages.shifts import drift_table, read_shifts
 from scant.io.structures import write_table
+from scant.stages.calibration import read_json
+from scant.stages.shifts import drift_table, read_shifts
 
 
 def align(inputs, outputs, params):

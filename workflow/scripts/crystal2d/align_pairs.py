@@ -1,13 +1,12 @@
 """Shifts between frames of one block and its halo, at several lags."""
 
 import numpy as np
-
 from scant.imaging.align import pair_shifts
 from scant.io.blocks import parse_label
 from scant.io.logs import say, stage_log
-from scant.stages.shifts import write_shifts
 from scant.io.store import StackReader
 from scant.io.structures import read_tables
+from scant.stages.shifts import write_shifts
 
 
 def align_pairs(inputs, outputs, params, block):

@@ -1,14 +1,14 @@
 """Anneal the frames of one block in 3D: posterior mean and sigma of every atom, and the record of each frame's convergence."""
 
 from scant.inference.refine import refine_settings
-from scant.stages.annealing import AnnealTask, atoms_table, convergence_table, trace_table
 from scant.io.blocks import parse_label
-from scant.stages.calibration import optics_from, read_detector, read_json
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
+from scant.stages.annealing import AnnealTask, atoms_table, convergence_table, trace_table
+from scant.stages.calibration import optics_from, read_detector, read_json
 from scant.xp import resolve_device
 
 

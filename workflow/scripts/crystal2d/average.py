@@ -2,13 +2,12 @@
 
 import numpy as np
 import polars as pl
-
 from scant.imaging.average import window_mean
 from scant.io.blocks import parse_label
 from scant.io.logs import say, stage_log
 from scant.io.stacks import write_stack
 from scant.io.store import StackReader
-from scant.io.structures import read_tables, read_table, write_table
+from scant.io.structures import read_table, read_tables, write_table
 from scant.provenance import record
 
 

@@ -1,16 +1,15 @@
 """Detector and lattice of the movie: references, bad pixels, photon transfer, pixel size."""
 
 import numpy as np
-
 from scant.imaging.calibration import References, calibrate
 from scant.imaging.temporal import sample_frames
-from scant.stages.calibration import read_json, write_detector, write_json
 from scant.io.ledger import good_frames
 from scant.io.logs import say, stage_log
-from scant.stages.materials import load_material
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import read_frames as read_stored
 from scant.io.structures import read_tables
+from scant.stages.calibration import read_json, write_detector, write_json
+from scant.stages.materials import load_material
 
 CONSECUTIVE_FRAMES = 64
 
@@ -32,8 +31,8 @@ def run(inputs, outputs, params):
         frames(params.store, sampled), frames(params.store, good[middle : middle + CONSECUTIVE_FRAMES]), references,
         params.settings["flat_degree"], params.hit_threshold_sigma,
     )  # fmt: skip
-    say(f"calibrate: {result.facts['n_bad_pixels']} bad pixels, gain {result.facts['gain_adu_per_electron']:.3f} ADU/e ({result.facts['gain_source']})")
-    lattice = result.lattice
+    found, lattice = result.facts, result.lattice
+    say(f"calibrate: {found['n_bad_pixels']} bad pixels, gain {found['gain_adu_per_electron']:.3f} ADU/e ({found['gain_source']})")
     say(f"calibrate: pixel size from the lattice {lattice.pixel_size_angstrom:.5f} +- {lattice.pixel_size_sigma_angstrom:.5f} A")
     write_detector(outputs.detector, result.detector)
     write_json(outputs.facts, result.facts)

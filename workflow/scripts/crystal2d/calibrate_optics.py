@@ -1,11 +1,11 @@
 """Optics of the movie by maximum likelihood on a few frames, and calibration.json: everything known of the dataset."""
 
 from scant.inference.optics_calibration import calibrate_optics
-from scant.stages.calibration import optics_values, quality_gates, read_detector, read_json, write_json
-from scant.stages.optics_frames import calibration_problems
 from scant.io.logs import say, stage_log
-from scant.stages.materials import load_material
 from scant.physics.optics import Optics
+from scant.stages.calibration import optics_values, quality_gates, read_detector, read_json, write_json
+from scant.stages.materials import load_material
+from scant.stages.optics_frames import calibration_problems
 
 
 def run(inputs, outputs, params):
@@ -23,9 +23,14 @@ def run(inputs, outputs, params):
     }
     if facts["optics"]:
         detector = read_detector(inputs.detector)
-        problems = calibration_problems(params.store, inputs.sites, detector, calibration, params.settings["optics_frames"], params.hit_threshold_sigma)
-        fit = calibrate_optics(Optics(**facts["optics"]), problems, calibration["pixel_size_angstrom"], material.lattice_constant_angstrom, params.seed)
-        say(f"calibrate: defocus {fit.optics.defocus_angstrom:.1f} +- {fit.sigma['defocus_angstrom']:.1f} A, correlation {fit.correlation:.3f}")
+        problems = calibration_problems(
+            params.store, inputs.sites, detector, calibration, params.settings["optics_frames"], params.hit_threshold_sigma
+        )
+        fit = calibrate_optics(
+            Optics(**facts["optics"]), problems, calibration["pixel_size_angstrom"], material.lattice_constant_angstrom, params.seed
+        )
+        defocus, error = fit.optics.defocus_angstrom, fit.sigma["defocus_angstrom"]
+        say(f"calibrate: defocus {defocus:.1f} +- {error:.1f} A, correlation {fit.correlation:.3f}")
         calibration["optics"] = optics_values(fit.optics) | {f"sigma_{key}": value for key, value in fit.sigma.items()}
         calibration["optics_nominal"] = facts["optics"]
         calibration |= {key: getattr(fit, key) for key in ("correlation", "reduced_chi2", "kl_divergence")}

@@ -2,10 +2,8 @@
 
 import numpy as np
 import polars as pl
-
 from scant.imaging.correction import correct_and_measure
 from scant.io.blocks import parse_label
-from scant.stages.calibration import read_detector
 from scant.io.ledger import failure_table, faulty_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.stacks import write_stack
@@ -13,6 +11,7 @@ from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, MovieFrames
 from scant.io.workers import map_frames
 from scant.provenance import record
+from scant.stages.calibration import read_detector
 
 FIGURES = ("mean_e", "variance_cut_total", "variance_cut_background")
 SCHEMA = {"frame": pl.Int64, "fault": pl.String, "n_hits": pl.Int64, **dict.fromkeys(FIGURES, pl.Float64)}

@@ -1,10 +1,8 @@
 """Denoise one block of averaged frames."""
 
 import numpy as np
-
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, denoise_frame
 from scant.io.blocks import parse_label
-from scant.stages.calibration import read_detector
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.stacks import write_stack
@@ -12,6 +10,7 @@ from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, PerFrame, StackFrames
 from scant.io.workers import map_frames
 from scant.provenance import record
+from scant.stages.calibration import read_detector
 
 
 def denoise(inputs, outputs, params, block, threads):

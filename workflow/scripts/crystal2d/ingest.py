@@ -1,19 +1,17 @@
 """Open the movie, check it, write what is known of it, and create the empty movie.zarr that the blocks will fill."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
-
 from scant.config import load_acquisition
 from scant.imaging.temporal import frame_levels, sample_frames
 from scant.io.blocks import chunk_frames_for, plan_blocks
-from scant.stages.calibration import write_json
-from scant.stages.facts import dataset_facts
 from scant.io.logs import say, stage_log
 from scant.io.readers import open_movie, read_frames
-from scant.io.store import create_movie
+from scant.io.stacks import renew_movie
 from scant.provenance import file_fingerprint, record
+from scant.stages.calibration import write_json
+from scant.stages.facts import dataset_facts
 
 LEVEL_FRAMES = 33
 
@@ -31,11 +29,10 @@ def ingest(inputs, outputs, params):
     hashes = {Path(file).name: file_fingerprint(file) for file in inputs.files}
     provenance = record("ingest", seed=params.seed, params=params.settings, code=params.code, inputs=hashes)
     shape = (source.n_frames, source.height_px, source.width_px)
-    # This rule owns the store: what an earlier input or version left there is not mixed with the new.
-    shutil.rmtree(params.store, ignore_errors=True)
-    create_movie(
-        params.store, shape, source.dtype, chunk_frames, facts["pixel_size_angstrom"], facts["frame_time_ms"], source.metadata, provenance
-    )
+    renew_movie(
+        params.store, shape, source.dtype, chunk_frames, pixel_size_angstrom=facts["pixel_size_angstrom"],
+        frame_time_ms=facts["frame_time_ms"], metadata=source.metadata, provenance=provenance,
+    )  # fmt: skip
     say(f"ingest: {shape[0]} frames of {shape[1]} x {shape[2]} px {source.dtype} by {source.reader}, {len(blocks)} block(s)")
     for note in [*source.notes, *facts["missing"]]:
         say(f"ingest: {note}")

@@ -1,14 +1,13 @@
 """Copy one block of frames into movie.zarr, chunk by chunk, with a manifest of what was written and the frames' faults."""
 
 import polars as pl
-
 from scant.imaging.temporal import frame_faults
 from scant.io.blocks import parse_label
-from scant.stages.calibration import read_json
 from scant.io.logs import stage_log
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import write_frames, write_manifest
 from scant.io.structures import write_table
+from scant.stages.calibration import read_json
 
 
 def ingest_frames(inputs, outputs, params, block):

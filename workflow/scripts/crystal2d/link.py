@@ -2,12 +2,11 @@
 
 import numpy as np
 import polars as pl
-
 from scant.imaging.link import empty_state, link_step
-from scant.stages.calibration import read_json
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
 from scant.provenance import record
+from scant.stages.calibration import read_json
 
 
 def link(inputs, outputs, params):

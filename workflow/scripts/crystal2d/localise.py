@@ -1,14 +1,14 @@
 """Locate the atoms of one block: detection on the denoised window mean, positions on the frame itself."""
 
 from scant.io.blocks import parse_label
-from scant.stages.calibration import read_detector, read_json
 from scant.io.ledger import failure_table, good_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
-from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, StackFrames
 from scant.io.workers import map_frames
 from scant.provenance import record
+from scant.stages.calibration import read_detector, read_json
+from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
 
 
 def localise(inputs, outputs, params, block, threads):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import polars as pl
-
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table
 from scant.report.movie import film_scale, render_dynamics, write_movie

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import polars as pl
-
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_provenance, read_table, read_tables
 from scant.report.figures import save_figure

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import tifffile
 import yaml
-
 from scant.io.logs import say, stage_log
-from scant.stages.truth import write_truth
 from scant.physics import simulate as sim
 from scant.physics.optics import Optics
+from scant.stages.truth import write_truth
 
 
 def simulate(outputs, settings, seed):
-    view = sim.View(settings["size_px"], settings["pixel_size_angstrom"], math.radians(settings["rotation_deg"]), settings["drift_angstrom_per_frame"])
+    view = sim.View(
+        settings["size_px"], settings["pixel_size_angstrom"], math.radians(settings["rotation_deg"]), settings["drift_angstrom_per_frame"]
+    )
     optics = Optics(
         voltage_kv=settings["voltage_kv"],
         cs_angstrom=settings["cs_um"] * 1e4,
@@ -21,13 +22,16 @@ def simulate(outputs, settings, seed):
         focal_spread_angstrom=settings["focal_spread_angstrom"],
         objective_aperture_mrad=settings["objective_aperture_mrad"],
     )
-    camera = sim.camera_for(
-        view, gain_adu_per_electron=settings["gain_adu_per_electron"], offset_adu=settings["offset_adu"], read_noise_e=settings["read_noise_e"],
-        n_bad=settings["n_bad_pixels"], hits_per_frame=settings["hits_per_frame"], seed=seed,
-    )  # fmt: skip
+    traits = ("gain_adu_per_electron", "offset_adu", "read_noise_e", "n_bad_pixels", "hits_per_frame")
+    camera = sim.camera_for(view, **{key: settings[key] for key in traits}, seed=seed)
     say(f"simulate: molecular dynamics of {settings['n_frames']} frames of a {view.size_angstrom:.0f} A view")
     frames = sim.true_frames(
-        view, settings["n_frames"], n_vacancies=settings["n_vacancies"], temperature_k=settings["temperature_k"], lattice_constant_angstrom=2.46, seed=seed
+        view,
+        settings["n_frames"],
+        n_vacancies=settings["n_vacancies"],
+        temperature_k=settings["temperature_k"],
+        lattice_constant_angstrom=2.46,
+        seed=seed,
     )
     mean_electrons = settings["dose_e_per_angstrom2"] * settings["pixel_size_angstrom"] ** 2
     with tifffile.TiffWriter(outputs.movie) as writer:

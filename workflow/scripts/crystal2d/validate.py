@@ -1,14 +1,14 @@
 """Judge every structure of one block by molecular dynamics in LAMMPS."""
 
 from scant.io.blocks import parse_label
-from scant.stages.calibration import read_json, write_json
-from scant.stages.judging import JudgeTask, md_table, verdict_failures
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
 from scant.io.workers import map_frames
 from scant.physics.md import MdSettings
 from scant.provenance import record
+from scant.stages.calibration import read_json, write_json
+from scant.stages.judging import JudgeTask, md_table, verdict_failures
 
 SECONDS_PER_PS = 60
 

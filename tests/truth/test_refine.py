@@ -1,0 +1,122 @@
+"""Annealing and the optics fit on simulated frames whose structure and optics are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scant.inference.anneal import Schedule
+from scant.inference.optics_fit import CalibrationFrame, fit_optics, histogram_kl
+from scant.inference.refine import FrameProblem, RefineSettings, refine_frames
+from scant.inference.scoring import score
+from scant.physics.detector import counts_with_noise
+from scant.physics.forward import ForwardModel, ImageGrid
+from scant.physics.lattice import bonds_from_positions
+from scant.physics.optics import Optics
+from scant.physics.simulate import View, true_frames
+from scant.rng import stream
+
+OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2, envelope_b_angstrom2=1.5)
+VIEW = View(100, 0.2, 0.1)
+GRID = ImageGrid.padded(100, 100, 0.2, 6.0)
+SETTINGS = RefineSettings(Schedule(8.0, 6, 6, 24, 24, 8), 4, 300.0, 2.46, 0.03, 3)
+MEAN_E = 8000 * 0.04
+
+
+@pytest.fixture(scope="module")
+def problems() -> tuple[list[FrameProblem], list[np.ndarray]]:
+    truth = [f.positions for f in true_frames(VIEW, 2, n_vacancies=0, temperature_k=300.0, lattice_constant_angstrom=2.46, seed=4)]
+    made = []
+    for n, positions in enumerate(truth):
+        species = np.full(len(positions), "C")
+        image = ForwardModel(OPTICS, GRID, species, n_orders=5, dtype=np.float64).image(positions[None])[0]
+        counts = counts_with_noise(image, MEAN_E, 0.5, 1.0, stream(0, "test-refine", n))
+        start = positions + stream(1, "test-refine", n).normal(0, 0.05, positions.shape)
+        start[:, 2] = 0
+        bonds = bonds_from_positions(positions[:, :2], 1.85)
+        weights = np.full(counts.shape, 1 / (MEAN_E + 0.25), np.float32)
+        made.append(FrameProblem(n, counts, weights, start, species, bonds, np.full(len(positions), 3)))
+    return made, truth
+
+
+def test_heights_and_positions_are_found_from_a_flat_start(problems):
+    made, truth = problems
+    estimates, failures = refine_frames(made, OPTICS, GRID, SETTINGS)
+    assert failures == []
+    for estimate, true in zip(estimates, truth):
+        result = score(estimate.positions, true, (20.0, 20.0))
+        spread = result.error_angstrom.std(axis=0)
+        assert result.recall == 1.0
+        assert spread[:2].max() < 0.05
+        assert spread[2] < 0.6
+        assert estimate.reduced_chi2 == pytest.approx(1.0, abs=0.05)
+        ratio = (result.error_angstrom[:, :2] / estimate.sigma[result.found][:, :2]).std()
+        assert 0.6 < ratio < 1.4
+
+
+def test_a_frame_does_not_depend_on_its_batch(problems):
+    """Batched matrix products may round differently, and chaos amplifies that: equal within a fraction of sigma after few moves."""
+    made, _ = problems
+    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 2, 1, 4, 3))
+    together, _ = refine_frames(made, OPTICS, GRID, brief)
+    alone, _ = refine_frames(made[1:], OPTICS, GRID, brief)
+    assert together[1].frame == alone[0].frame == 1
+    np.testing.assert_allclose(together[1].positions, alone[0].positions, atol=2e-3)
+
+
+def test_the_same_call_gives_the_same_bits(problems):
+    made, _ = problems
+    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 2, 1, 4, 3))
+    first, second = (refine_frames(made[:1], OPTICS, GRID, brief)[0][0] for _ in range(2))
+    np.testing.assert_array_equal(first.positions, second.positions)
+    np.testing.assert_array_equal(first.sigma, second.sigma)
+
+
+def test_exhausted_memory_halves_the_batch(problems, monkeypatch):
+    from scant.inference import refine
+
+    made, _ = problems
+    whole = refine._refine_batch
+    sizes = []
+
+    def tight(batch, *rest):
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise MemoryError
+        return whole(batch, *rest)
+
+    monkeypatch.setattr(refine, "_refine_batch", tight)
+    estimates, _ = refine_frames(made, OPTICS, GRID, replace(SETTINGS, schedule=Schedule(2.0, 1, 1, 0, 4, 2)))
+    assert sizes == [2, 1, 1]
+    assert [e.frame for e in estimates] == [0, 1]
+
+
+def test_contrast_of_the_wrong_sign_is_refused_with_the_reason(problems):
+    made, _ = problems
+    flipped = replace(made[0], counts_e=2 * MEAN_E - made[0].counts_e)
+    estimates, failures = refine_frames([flipped, made[1]], OPTICS, GRID, replace(SETTINGS, schedule=Schedule(2.0, 1, 1, 0, 4, 2)))
+    assert [e.frame for e in estimates] == [1]
+    assert failures[0].frame == 0
+    assert failures[0].cause == "correlation"
+    assert "wrong sign" in failures[0].remedy
+
+
+def test_optics_are_found_from_15_angstrom_off(problems):
+    made, truth = problems
+    frames = [CalibrationFrame(p.counts_e.astype(float), p.inverse_variance, t, p.species) for p, t in zip(made, truth)]
+    fit = fit_optics(OPTICS.with_values(defocus_angstrom=-60.0, envelope_b_angstrom2=1.0), GRID, frames)
+    assert fit.optics.defocus_angstrom == pytest.approx(-45.0, abs=1.5)
+    assert abs(fit.optics.astigmatism_x_angstrom) < 1.5
+    assert abs(fit.optics.astigmatism_y_angstrom) < 1.5
+    assert fit.optics.contrast_scale == pytest.approx(1.0, abs=0.1)
+    assert fit.reduced_chi2 == pytest.approx(1.0, abs=0.05)
+    assert fit.kl_divergence < 0.01
+    assert abs(fit.optics.defocus_angstrom + 45.0) < 5 * fit.sigma["defocus_angstrom"] + 0.5
+
+
+def test_histogram_divergence_sees_a_wrong_width():
+    rng = np.random.default_rng(0)
+    measured = rng.normal(100, 10, 50_000)
+    assert histogram_kl(measured, rng.normal(100, 10, 50_000)) < 0.005
+    assert histogram_kl(measured, rng.normal(100, 13, 50_000)) > 0.02

@@ -1,0 +1,67 @@
+"""The configuration: defaults, refusals with the key and the range, generated files in step, environments like the lock."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from scant import config_docs, environments
+from scant.config import load_acquisition, parse_config, read_yaml
+from scant.errors import ConfigError
+
+
+def test_nothing_given_means_the_demo():
+    assert parse_config({}).names == ["demo"]
+    assert parse_config({"datasets": {"a": "x.yaml"}}).names == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"anneal": {"temperatur_k": 300}}, "anneal.temperatur_k"),
+        ({"anneal": {"temperature_k": float("nan")}}, "anneal.temperature_k"),
+        ({"average": {"window": 4}}, "average.window"),
+        ({"block_frames": 0}, "block_frames"),
+        ({"datasets": {"../up": "x.yaml"}}, "datasets"),
+        ({"datasets": {"a": "x.yaml"}, "simulate": {"a": {}}}, "rename one"),
+    ],
+)
+def test_refusals_name_the_key(values, key):
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        parse_config(values)
+
+
+def test_models_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        parse_config({}).seed = 2
+
+
+def test_generated_files_are_in_step(repository):
+    assert config_docs.main([str(repository / "config")]) == 0
+    assert environments.main([str(repository / "envs")]) == 0
+    defaults = yaml.safe_load((repository / "config/default.yaml").read_text())
+    assert parse_config(defaults) == parse_config({})
+
+
+def test_out_of_step_is_noticed(tmp_path, repository):
+    assert config_docs.main([str(tmp_path)]) == 1
+    assert config_docs.main(["--fix", str(tmp_path)]) == 0
+    assert config_docs.main([str(tmp_path)]) == 0
+
+
+def test_acquisition_names_file_key_and_value(tmp_path):
+    path = tmp_path / "acquisition.yaml"
+    path.write_text("movie: m.tif\nvoltage_kV: 80000\n")
+    with pytest.raises(ConfigError, match=r"acquisition\.yaml.*\n.*voltage_kV.*400.*80000"):
+        load_acquisition(path)
+    with pytest.raises(ConfigError, match="no such file"):
+        load_acquisition(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: &x [1]\nb: *x\n", "a: !!python/object:os.system x\n", "a: [1", "- 1\n- 2\n"])
+def test_hostile_yaml_is_refused(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        read_yaml(path)
