@@ -33,7 +33,7 @@ def fluctuation(table: pl.DataFrame) -> Figure:
 
 def bonds(table: pl.DataFrame) -> Figure:
     found = bond_table(table)
-    return figures.bond_figure(found["length_angstrom"].to_numpy(), found["length_corrected_angstrom"].to_numpy(), 1.42)
+    return figures.bond_figure(found["length_angstrom"].to_numpy(), 1.42)
 
 
 def triptych(table: pl.DataFrame) -> Figure:

@@ -29,6 +29,7 @@ MOVES_PER_REFRESH = 5
 # Chains of a few dozen moves do not each explore the softest ripples (their R-hat says so); what the estimate needs is that
 # their means agree, and what remains between them is part of sigma.
 CHAIN_SPREAD_LIMIT_ANGSTROM = 0.3
+EDGE_ANGSTROM = 3.0
 # ASSUME: Tersoff is not the sample's own potential, which makes the posterior too narrow by these factors in x, y and z:
 # measured as error over spread on the open validation movie, whose truth is LCBOP (2026-11-20).
 PRIOR_ERROR = np.array([1.18, 1.18, 1.36])
@@ -82,8 +83,8 @@ def refine_settings(anneal: Mapping[str, Any], lattice_constant_angstrom: float,
 class FrameEstimate:
     """Posterior of one frame: mean `positions` and `sigma` (N, 3) in angstrom, one `sample` (N, 3) of it, and how it was reached.
 
-    `converged`: the chains' mean heights agree to 0.3 A rms, and moves were accepted. `r_hat` of the softest height modes is
-    the stricter figure: near 1 when each chain alone has seen the whole posterior.
+    `converged`: the chains' mean heights agree to 0.3 A rms away from the view's edge, and moves were accepted. `r_hat` of the
+    softest height modes is the stricter figure: near 1 when each chain alone has seen the whole posterior.
     """
 
     frame: int
@@ -205,6 +206,13 @@ class _Batch:
             moments.add(self.coordinates.positions(chain.u), chain.u[:, 1 : 1 + SOFT_MODES, 2])
         return chain, moments
 
+    def _well_inside(self, positions: np.ndarray) -> np.ndarray:
+        """Atoms (N,) far enough from the view's edge for the image to hold them on all sides; all atoms when none is."""
+        grid = self.model.grid
+        size = np.array([grid.width_px, grid.height_px]) * grid.pixel_size_angstrom
+        inner = ((positions[:, :2] > EDGE_ANGSTROM) & (positions[:, :2] < size - EDGE_ANGSTROM)).all(axis=1)
+        return inner if inner.any() else np.ones(len(positions), bool)
+
     def estimates(self, chain: Chain, moments: Moments) -> tuple[list[FrameEstimate], list[FrameFailure]]:
         chains, n_samples = self.settings.n_chains, self.settings.schedule.n_samples
         trace = np.stack(chain.trace).reshape(len(chain.trace), -1, chains)
@@ -223,7 +231,8 @@ class _Batch:
                 continue
             mine = slice(f * chains, (f + 1) * chains)
             kept = weights[f] > BASIN_WEIGHT * weights[f].max()
-            spread_z = float(np.sqrt((spread[f, :n, 2] ** 2).mean()))
+            inner = self._well_inside(p.positions)
+            spread_z = float(np.sqrt((spread[f, :n, 2][inner] ** 2).mean()))
             r_hat = float(np.max(split_r_hat(soft[:, f][:, kept])))
             estimates.append(
                 FrameEstimate(

@@ -56,18 +56,16 @@ def sigma_figure(sigma_angstrom: np.ndarray) -> Figure:
 
 
 @styled
-def bond_figure(length_angstrom: np.ndarray, corrected_angstrom: np.ndarray, ideal_angstrom: float | None) -> Figure:
-    """Distribution of bond lengths as measured and freed of the bias that sigma_z adds; the ideal length as a line."""
+def bond_figure(length_angstrom: np.ndarray, ideal_angstrom: float | None) -> Figure:
+    """Distribution of bond lengths between estimated positions; the ideal length as a line."""
     figure = new_figure(2.8, 5.6)
     axes = figure.subplots()
     if length_angstrom.size == 0:
         say(axes, "no bonds found")
         return figure
-    low, high = np.nanpercentile(np.concatenate([length_angstrom, corrected_angstrom]), [0.2, 99.8])
+    low, high = np.nanpercentile(length_angstrom, [0.2, 99.8])
     bins = np.linspace(low - 0.01, high + 0.01, 60).tolist()
-    corrected = corrected_angstrom[np.isfinite(corrected_angstrom)]
     axes.hist(length_angstrom, bins, histtype="stepfilled", color=SKY, alpha=0.6, label=f"measured: {length_angstrom.mean():.3f} Å")
-    axes.hist(corrected, bins, histtype="step", color=BLACK, linewidth=1.3, label=f"bias-corrected: {corrected.mean():.3f} Å")
     if ideal_angstrom is not None:
         axes.axvline(ideal_angstrom, color=RED, linestyle="--", label=f"ideal lattice: {ideal_angstrom:.3f} Å")
     axes.set(xlabel="bond length (Å)", ylabel="bonds")
@@ -77,10 +75,10 @@ def bond_figure(length_angstrom: np.ndarray, corrected_angstrom: np.ndarray, ide
 
 @styled
 def ripple_spectrum_figure(spectrum: RippleSpectrum, temperature_k: float = 300.0, rigidity_ev: float = 1.6) -> Figure:
-    """Height correlation spectrum with its noise floor and the law of a free membrane for comparison."""
+    """Height correlation spectrum of the estimates and the law of a free membrane for comparison."""
     figure = new_figure(3.2, 5.6)
     axes = figure.subplots()
-    q, power, noise = spectrum.q_per_angstrom, spectrum.power_angstrom4, spectrum.noise_angstrom4
+    q, power = spectrum.q_per_angstrom, spectrum.power_angstrom4
     shown = np.isfinite(power) & (power > 0)
     if not shown.any():
         say(axes, "no wave fits into the field of view")
@@ -88,13 +86,10 @@ def ripple_spectrum_figure(spectrum: RippleSpectrum, temperature_k: float = 300.
     error = spectrum.sigma_power_angstrom4[shown]
     lower = np.minimum(error, 0.9 * power[shown])
     axes.errorbar(q[shown], power[shown], [lower, error], fmt="o", color=BLUE, markersize=3.5, linewidth=0.9, label="measured")
-    if (noise[shown] > 0).any():
-        axes.plot(q[shown], noise[shown], color=GREY, linestyle="--", label="noise floor from σ of z")
     law = BOLTZMANN_EV_PER_K * temperature_k / (rigidity_ev * q[shown] ** 4)
     axes.plot(q[shown], law, color=RED, linewidth=1.0, label=f"k$_B$T / κq⁴ (κ = {rigidity_ev:g} eV, {temperature_k:g} K)")
-    floor = min(power[shown].min(), noise[shown][noise[shown] > 0].min(initial=np.inf))
     axes.set(xscale="log", yscale="log", xlabel="wave number q (Å⁻¹)", ylabel="G(q) = A ⟨|h(q)|²⟩ (Å⁴)")
-    axes.set_ylim(0.3 * floor, 4 * max(power[shown].max(), law.max()))
+    axes.set_ylim(0.3 * power[shown].min(), 4 * max(power[shown].max(), law.max()))
     plain_log_ticks(axes.xaxis)
     figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -92,7 +92,7 @@ class Findings:
 
     @cached_property
     def ripples(self) -> pl.DataFrame:
-        return ripple_table(self.sample_table)
+        return ripple_table(self.sample_table, estimate="posterior_mean")
 
     @property
     def times_ms(self) -> dict[int, float]:

@@ -35,14 +35,15 @@ def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool) -> tuple[str
             "Positions are estimated frame by frame under the energy E = −log likelihood(frame | structure, optics, detector) + "
             "U(structure) / kT, which has no free weights. The image model uses one complex scattering amplitude per atom [3, 4] "
             "and each atom's height as its own defocus; U is a Tersoff potential [5]. Annealing with Metropolis acceptance ends "
-            "at τ = 1, the posterior; the estimate is the mean of its samples and σ their standard deviation; r̂ judges convergence [7]."
+            "at τ = 1, the posterior; the estimate is the mean of its samples and σ their standard "
+            "deviation, widened by 1.18 in the plane and 1.36 in height for the error of the prior; r̂ judges convergence [7]."
         )
     else:
         text.append("Positions are local fits to the columns in the plane of the image; no heights were sought.")
     text.append(
         "Strain is the least-squares deformation of each atom's first and second shell against the ideal lattice [8]; curvature comes "
-        "from a quadric through the atoms within 4.5 Å. The ripple spectrum sums over the atoms themselves, and its noise floor "
-        "follows from σ of z [9]."
+        "from a quadric through the atoms within 4.5 Å. The ripple spectrum sums over the atoms' posterior "
+        "means, a lower bound at short waves [9]."
         if heights
         else "Strain is the least-squares deformation of each atom's first and second shell against the ideal lattice [8]."
     )

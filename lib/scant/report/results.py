@@ -103,11 +103,10 @@ def _mean_and_spread(label: str, table: pl.DataFrame, column: str, unit: str) ->
 def _bond_estimate(found: Findings) -> Estimate:
     if found.bonds.height == 0:
         return Estimate("Mean bond length", None, None, "Å", "no bonds found")
-    per_frame = found.bonds.group_by("frame").agg(pl.col("length_angstrom", "length_corrected_angstrom").mean()).sort("frame")
+    per_frame = found.bonds.group_by("frame").agg(pl.col("length_angstrom").mean()).sort("frame")
     length = per_frame["length_angstrom"].to_numpy()
     error = float(length.std(ddof=1) / np.sqrt(length.size)) if length.size > 1 else None
-    shift = float(np.nanmean(per_frame["length_corrected_angstrom"].to_numpy() - length))
-    note = f"mean and standard error over {length.size} frames; bias for independent errors at most {abs(shift):.3f} Å"
+    note = f"mean and standard error over {length.size} frames; between posterior means"
     return Estimate("Mean bond length", float(length.mean()), error, "Å", note)
 
 
@@ -115,7 +114,9 @@ def _height_estimate(found: Findings) -> Estimate:
     rms = found.ripples["rms_height_angstrom"].drop_nulls().to_numpy()
     if rms.size == 0:
         return Estimate("rms height", None, None, "Å", "needs the optics")
-    return Estimate("rms height", float(rms.mean()), float(rms.std()), "Å", f"noise removed; mean and spread over {rms.size} frames")
+    return Estimate(
+        "rms height", float(rms.mean()), float(rms.std()), "Å", f"with its posterior spread; mean and spread over {rms.size} frames"
+    )
 
 
 def _calibration_estimates(calibration: dict[str, Any]) -> list[Estimate]:

@@ -69,13 +69,12 @@ def structure_section(found: Findings) -> Section | None:
             "sigma", figures.sigma_figure(sigma), f"Stated uncertainty of the positions ({n} frames).", "Histograms of sigma of x, y and z."
         )
     )
-    measured, corrected = (found.bonds[name].to_numpy() for name in ("length_angstrom", "length_corrected_angstrom"))
     caption = f"Bond lengths in {n} frames, pairs closer than 1.85 Å. " + (
-        "Uncertain heights lengthen a 3D bond; the black line is freed of that bias for independent errors, an upper bound."
+        "They are lengths between posterior means, which are smoother than the sheet: thermal motion is narrower here than in a snapshot."
         if found.heights
         else "Without heights these are lengths in the plane."
     )
-    figure = figures.bond_figure(measured, corrected, found.lattice_angstrom / np.sqrt(3))
+    figure = figures.bond_figure(found.bonds["length_angstrom"].to_numpy(), found.lattice_angstrom / np.sqrt(3))
     pictures.append(Picture("bonds", figure, caption, "Histogram of bond lengths beside the ideal length."))
     return Section("structure", "Structure", pictures=tuple(pictures))
 
@@ -108,11 +107,11 @@ def mechanics_section(found: Findings) -> Section | None:
         pictures.append(Picture("curvature", figure, caption, "Maps of mean and Gaussian curvature."))
     if spectrum is not None:
         caption = (
-            f"Height correlation spectrum of {spectrum.n_frames} frames with standard errors. Below the dashed line, the noise "
-            "of the heights, the points say nothing. Red: a free harmonic membrane."
+            f"Height correlation spectrum of {spectrum.n_frames} frames with standard errors. Posterior means are smoother than the "
+            "sheet: at short waves the points are lower bounds. Red: a free harmonic membrane."
         )
         figure = figures.ripple_spectrum_figure(spectrum)
-        pictures.append(Picture("ripples", figure, caption, "Ripple power over wave number with the noise floor and a comparison law."))
+        pictures.append(Picture("ripples", figure, caption, "Ripple power over wave number with a comparison law."))
     title = "Strain and curvature" if found.heights else "Strain"
     return Section("mechanics", title, pictures=tuple(pictures))
 
@@ -130,7 +129,10 @@ def dynamics_section(found: Findings) -> Section | None:
         figure = figures.ripple_course_figure(found.ripples, times if np.isfinite(times).all() else None)
         pictures.append(
             Picture(
-                "ripple-course", figure, "rms height per frame, freed of noise, with one σ as a band.", "rms height of the sheet over time."
+                "ripple-course",
+                figure,
+                "rms height per frame, its posterior spread included, with one σ as a band.",
+                "rms height of the sheet over time.",
             )
         )
         xy, spread, noise = (motion.select(names).cast(pl.Float64).fill_null(np.nan).to_numpy() for names in (
@@ -278,7 +280,7 @@ def _cut(total: int) -> str:
 def parameters_section(found: Findings, methods: tuple[str, ...]) -> Section:
     """Methods in words, and the parameters really used."""
     rows = [(stage, key, _short(value)) for stage, values in found.inputs.parameters.items() for key, value in values.items()]
-    calibrated = {**found.inputs.calibration.get("optics", {}), **found.inputs.calibration.get("detector", {})}
+    calibrated = {key: value for part in ("optics", "detector") for key, value in (found.inputs.calibration.get(part) or {}).items()}
     tables = []
     if rows:
         tables.append(Table("Parameters really used.", pl.DataFrame(rows, schema=["stage", "parameter", "value"], orient="row")))
