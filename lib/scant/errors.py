@@ -35,12 +35,6 @@ class CalibrationError(ScantError):
     code = "calibration"
 
 
-class ConvergenceError(ScantError):
-    """An iterative estimate did not reach its criterion."""
-
-    code = "convergence"
-
-
 class SimulationError(ScantError):
     """LAMMPS refused, lost atoms or exploded."""
 

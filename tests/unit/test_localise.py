@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from honeycomb_images import draw, honeycomb, in_view, noisy
 from scant.errors import InputError
 from scant.imaging import fit as fitting
 from scant.imaging.localise import Localised, hexagon_centres, localise_frame
+from scant.imaging.model_atoms import model_atoms
 from scant.imaging.reciprocal import Lattice2D, find_lattice
-from scant.imaging.registry import bond_graph, extend_beyond_view, ideal_sites
 from scipy.spatial import cKDTree
 
 SHAPE, PIXEL, DOSE = (150, 130), 0.2, 8000
@@ -152,35 +154,34 @@ def test_hexagons_have_six_corners_a_bond_away() -> None:
     assert not hexagons.contaminated.any()
 
 
-def test_topology_reaches_beyond_the_view() -> None:
+def test_model_atoms_reach_beyond_the_view_with_all_their_bonds() -> None:
     atoms = thermal(11, 0.03, rotation=0.3)
-    result, lattice, _ = localised(atoms, 11)
-    topology = extend_beyond_view(result, lattice, SHAPE, margin_angstrom=5.0)
-    beyond = topology.positions_px[~topology.in_view]
-    distance = cKDTree(atoms).query(beyond)[0] * PIXEL
-    assert distance.max() < 0.35
-    expected = atoms[in_view(atoms, SHAPE, -4.0 / PIXEL) & ~in_view(atoms, SHAPE, -0.5)]
-    assert cKDTree(topology.positions_px).query(expected)[0].max() * PIXEL < 0.35
-    degree = np.bincount(topology.bonds.ravel(), minlength=len(topology.positions_px))
-    assert degree.max() == 3
-    assert (degree[topology.in_view] == 3).all(), "every atom in view has its three neighbours"
-    assert topology.positions_px[: topology.in_view.sum()] == pytest.approx(result.positions_px[result.in_view])
+    result, _, _ = localised(atoms, 11)
+    model = model_atoms(result, SHAPE, 3.0 / PIXEL)
+    positions, inside = result.positions_px[model.keep], result.in_view[model.keep]
+    assert cKDTree(atoms).query(positions[~inside])[0].max() * PIXEL < 0.35
+    expected = atoms[in_view(atoms, SHAPE, -2.0 / PIXEL)]
+    assert cKDTree(positions).query(expected)[0].max() * PIXEL < 0.35
+    held = (model.neighbours >= 0).sum(axis=1)
+    assert (held[inside] == 3).all(), "every atom in view has its three neighbours"
+    assert (model.coordination == 3).all(), "the crystal goes on beyond the model"
+    for atom, row in enumerate(model.neighbours):
+        for other in row[row >= 0]:
+            assert atom in model.neighbours[other], "bonds are seen from both ends"
+            assert np.hypot(*(positions[atom] - positions[other])) * PIXEL < 1.85
 
 
-def test_bond_graph_against_a_naive_loop_and_its_cap() -> None:
-    atoms = thermal(12, 0.08)
-    naive = {(a, b) for a in range(len(atoms)) for b in range(a + 1, len(atoms)) if np.hypot(*(atoms[a] - atoms[b])) * PIXEL < 1.846}
-    assert {tuple(p) for p in bond_graph(atoms, 7.1).tolist()} == naive
-    crowded = np.array([[0.0, 0], [7, 0], [0, 7], [-7, 0], [0, -7.5]])
-    bonds = bond_graph(crowded, 7.1)
-    assert bonds.tolist() == [[0, 1], [0, 2], [0, 3]]
-    assert bond_graph(np.array([[0.0, 0], [50, 50]]), 7.1).shape == (0, 2)
-
-
-def test_ideal_sites_follow_the_index() -> None:
-    result, lattice, _ = localised(thermal(13, 0.0), 13)
-    view = result.in_view
-    assert np.abs(ideal_sites(result.index[view], lattice) - result.positions_px[view]).max() * PIXEL < 0.2
+def test_next_to_a_vacancy_an_atom_has_two_bonds() -> None:
+    atoms = thermal(12, 0.03)
+    result, _, _ = localised(atoms, 12)
+    gone = int(np.hypot(*(result.positions_px - np.array(SHAPE[::-1]) / 2).T).argmin())
+    stay = np.arange(len(result.x_px)) != gone
+    number = np.cumsum(stay) - 1
+    bonds = number[result.bonds[stay[result.bonds].all(axis=1)]]
+    columns = {f.name: getattr(result, f.name) for f in fields(result)}
+    columns = {name: value[stay] if np.shape(value)[:1] == stay.shape else value for name, value in columns.items()}
+    model = model_atoms(Localised(**(columns | {"bonds": bonds})), SHAPE, 3.0 / PIXEL)
+    assert (model.coordination == 2).sum() == 3
 
 
 def test_bad_frames_are_refused() -> None:

@@ -195,3 +195,13 @@ def test_bad_configuration_is_refused_before_any_work(finished, values, words):
     assert done.returncode != 0
     assert re.search(words, done.stdout + done.stderr)
     assert not (finished.root / "PWNED").exists()
+
+
+@pytest.mark.parametrize("profile", ["default", "ci", "slurm"])
+@pytest.mark.parametrize("change", [{}, {"denoise": {"method": "pypi-bm3d"}}, {"average": {"window": 1}, "keep": ["denoised"]}])
+def test_dry_run_matrix(tmp_path, repository, profile, change):
+    house = House(tmp_path, repository)
+    house.write_config(CONFIG | change)
+    done = house.snakemake("-n", "--workflow-profile", f"profiles/{profile}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ingest" in done.stdout + done.stderr

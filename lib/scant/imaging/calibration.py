@@ -18,6 +18,7 @@ INFORMATION_LIMIT_PER_ANGSTROM = 1.25
 LATTICE_FRAMES = 24
 PIXEL_SIZE_TOLERANCE = 0.05
 MIN_FRAMES_FOR_TRANSFER = 3
+MIN_FRAMES_FOR_MAD = 8
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ def calibrate(
                 "take one of the same camera and binning"
             )
     statistics = temporal_median_mad(sampled_adu)
-    bad = bad_pixel_map(statistics.median_adu, statistics.mad_adu, references.dark_adu, references.flat_adu)
+    # With a handful of frames a pixel's scatter is chance, and its tails would condemn sound pixels.
+    mad_adu = statistics.mad_adu if statistics.n_frames >= MIN_FRAMES_FOR_MAD else np.zeros_like(statistics.mad_adu)
+    bad = bad_pixel_map(statistics.median_adu, mad_adu, references.dark_adu, references.flat_adu)
     dark = references.dark_adu if references.dark_adu is not None else np.zeros(shape, np.float32)
     if references.flat_adu is not None:
         flat, mask = flat_gain(references.flat_adu, dark, bad.mask)

@@ -6,7 +6,6 @@ frame's numbers come from its own streams, so its result does not depend on its 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -210,7 +209,7 @@ class _Batch:
         """Atoms (N,) far enough from the view's edge for the image to hold them on all sides; all atoms when none is."""
         grid = self.model.grid
         size = np.array([grid.width_px, grid.height_px]) * grid.pixel_size_angstrom
-        inner = ((positions[:, :2] > EDGE_ANGSTROM) & (positions[:, :2] < size - EDGE_ANGSTROM)).all(axis=1)
+        inner = np.asarray(((positions[:, :2] > EDGE_ANGSTROM) & (positions[:, :2] < size - EDGE_ANGSTROM)).all(axis=1))
         return inner if inner.any() else np.ones(len(positions), bool)
 
     def estimates(self, chain: Chain, moments: Moments) -> tuple[list[FrameEstimate], list[FrameFailure]]:
@@ -270,13 +269,3 @@ def atom_information(model: ForwardModel, problem: FrameProblem) -> tuple[float,
     signal_to_noise = problem.counts_e[used].mean() ** 2 * problem.inverse_variance[used].mean()
     plane, height = (signal_to_noise * (((a - b) / (2 * step)) ** 2).sum() for a, b in ((images[0], images[1]), (images[2], images[3])))
     return float(plane), float(height)
-
-
-def taylor_orders(optics: Optics, half_range_angstrom: float, tolerance: float = 2e-3) -> int:
-    """Taylor terms that hold exp(i pi lambda z k^2) to the tolerance at the information limit for |z| up to the given height."""
-    phase = math.pi * optics.wavelength_angstrom * optics.cutoff_per_angstrom**2 * half_range_angstrom
-    order, term = 1, 1.0
-    while term > tolerance and order < 12:
-        term *= phase / order
-        order += 1
-    return order

@@ -45,6 +45,8 @@ ONE_THREAD = dict.fromkeys(
 # The kernels' temporaries of a few MB come and go a hundred times a second. Dask tells glibc to hand every one back to the kernel,
 # which doubles the annealer's CPU time; these keep them in the process.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TOP_PAD_": str(2**26)}
+# What goes wrong with a frame comes back with its future; Dask's own lines at the end of a cluster only frighten.
+QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 DASK_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,
     "distributed.worker.multiprocessing-method": "forkserver",
@@ -213,7 +215,7 @@ def _n_live_workers(client: distributed.Client) -> int:
 @contextmanager
 def _local_client(n_workers: int, folder: str, module: str) -> Iterator[distributed.Client]:
     with ExitStack() as stack:
-        stack.enter_context(_environment(ONE_THREAD | KEEP_MEMORY))
+        stack.enter_context(_environment(ONE_THREAD | KEEP_MEMORY | QUIET))
         stack.enter_context(_hidden_script())
         stack.enter_context(dask.config.set(DASK_SETTINGS))
         _preload(module)
