@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scant.errors import CalibrationError, InputError
+from scant.imaging.align import FourierSignal, fourier_signal
 from scant.imaging.bad_pixels import bad_pixel_map
 from scant.imaging.counts import Detector, correct_frame, flat_gain, make_detector, polynomial_flat
 from scant.imaging.photon_transfer import PhotonTransfer, dose_check, photon_transfer, signal_band_per_px
@@ -35,10 +36,11 @@ class References:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Detector, lattice, and the facts that go into calibration.json."""
+    """Detector, lattice, the signal by which frames are aligned (one for all blocks), and the facts for calibration.json."""
 
     detector: Detector
     lattice: Lattice2D
+    signal: FourierSignal
     facts: dict[str, Any]
 
 
@@ -92,7 +94,7 @@ def calibrate(
         **_dose_facts(np.stack(frames), lattice, references),
         **_transfer_facts(transfer),
     }
-    return Calibration(detector, lattice, facts)
+    return Calibration(detector, lattice, fourier_signal(np.stack(frames)), facts)
 
 
 def _transfer(frames_adu: np.ndarray, dark: np.ndarray, flat: np.ndarray, bad: np.ndarray, references: References) -> PhotonTransfer | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from scant.errors import DataIntegrityError
+from scant.imaging.align import FourierSignal
 from scant.imaging.counts import Detector
 from scant.physics.optics import Optics
 
@@ -45,27 +46,36 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def write_detector(path: str, detector: Detector) -> None:
-    """Detector as .npz, written beside its place and renamed; the same detector gives the same bytes."""
+def write_arrays(path: str, record: Detector | FourierSignal) -> None:
+    """Detector or alignment signal as .npz, written beside its place and renamed; the same record gives the same bytes."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_suffix(".partial")
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-        for field in fields(detector):
+        for field in fields(record):
             # A fixed date: numpy.savez stamps the current time, and a rerun would differ.
             with archive.open(zipfile.ZipInfo(f"{field.name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(getattr(detector, field.name)), allow_pickle=False)
+                np.lib.format.write_array(member, np.asarray(getattr(record, field.name)), allow_pickle=False)
     beside.replace(target)
 
 
 def read_detector(path: str) -> Detector:
     """Detector from .npz; DataIntegrityError when the file is missing or damaged."""
+    return Detector(**_read_arrays(path, Detector))
+
+
+def read_signal(path: str) -> FourierSignal:
+    """Alignment signal from .npz; DataIntegrityError when the file is missing or damaged."""
+    return FourierSignal(**_read_arrays(path, FourierSignal))
+
+
+def _read_arrays(path: str, kind: type[Detector] | type[FourierSignal]) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            values = {field.name: archive[field.name] for field in fields(Detector)}
+            values = {field.name: archive[field.name] for field in fields(kind)}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataIntegrityError(f"{path}: cannot be read ({error}); delete it and run again") from error
-    return Detector(**{name: value if value.ndim else value.item() for name, value in values.items()})
+    return {name: value if value.ndim else value.item() for name, value in values.items()}
 
 
 def optics_values(optics: Optics) -> dict[str, Any]:

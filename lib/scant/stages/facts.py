@@ -9,8 +9,10 @@ import numpy as np
 
 from scant.config import Acquisition
 from scant.io.source import MovieSource
+from scant.stages.materials import BUILT_IN, load_material
 
 OPTICS_KEYS = ("voltage_kV", "cs_um", "defocus_angstrom")
+ELEMENTS_WITH_PRIOR = {"C"}
 
 
 def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -> dict[str, Any]:
@@ -22,6 +24,10 @@ def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -
     missing = []
     if unset:
         missing.append(f"no {', '.join(unset)}: atoms are located in 2D, heights and MD are left out; add them to acquisition.yaml")
+    material = acquisition.material if acquisition.material in BUILT_IN else str(folder / acquisition.material)
+    without_prior = sorted(set(load_material(material).species) - ELEMENTS_WITH_PRIOR)
+    if without_prior:
+        missing.append(f"no interatomic prior for {', '.join(without_prior)}: atoms are located in 2D, heights and MD are left out")
     if pixel is None:
         missing.append("pixel size unset in the file and in acquisition.yaml: it is taken from the lattice")
     for kind in ("dark", "flat"):
@@ -39,12 +45,12 @@ def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -
         "pixel_size_angstrom": pixel,
         "pixel_size_in_file_angstrom": source.pixel_size_angstrom,
         "frame_time_ms": acquisition.frame_time_ms or source.frame_time_ms,
-        "material": acquisition.material,
+        "material": material,
         "dark": str(folder / acquisition.dark) if acquisition.dark else None,
         "flat": str(folder / acquisition.flat) if acquisition.flat else None,
         "gain_adu_per_electron": acquisition.gain_adu_per_electron,
         "dose_e_per_angstrom2": acquisition.dose_e_per_angstrom2,
-        "optics": None if unset else nominal_optics(values),
+        "optics": None if unset or without_prior else nominal_optics(values),
         "missing": missing,
     }
 

@@ -6,7 +6,7 @@ rule align_pairs:
     input:
         stacks=near_blocks(product("corrected/{block}.zarr"), ALIGN_HALO_FRAMES),
         frames=near_blocks(product("correct/{block}.parquet"), ALIGN_HALO_FRAMES),
-        detector=product("calibrate/detector.npz"),
+        signal=product("calibrate/signal.npz"),
     output:
         pairs=product("align/{block}.parquet"),
     log: log_of("align_pairs", block=True)

@@ -6,6 +6,7 @@ rule calibrate:
         faults=over_blocks(product("ingest/{block}.parquet")),
     output:
         detector=product("calibrate/detector.npz"),
+        signal=product("calibrate/signal.npz"),
         facts=product("calibrate/detector.json"),
     log: log_of("calibrate")
     benchmark: benchmark_of("calibrate")

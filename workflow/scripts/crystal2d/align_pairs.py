@@ -6,6 +6,7 @@ from scant.io.blocks import parse_label
 from scant.io.logs import say, stage_log
 from scant.io.store import StackReader
 from scant.io.structures import read_tables
+from scant.stages.calibration import read_signal
 from scant.stages.shifts import write_shifts
 
 
@@ -16,7 +17,7 @@ def align_pairs(inputs, outputs, params, block):
     images = StackReader(inputs.stacks).read(start, last)
     valid = np.isfinite(images).all(axis=(1, 2))
     images[~valid] = 0
-    shifts = pair_shifts(images, first_frame=start, n_own=stop - start, valid=valid)
+    shifts = pair_shifts(images, read_signal(inputs.signal), first_frame=start, n_own=stop - start, valid=valid)
     write_shifts(outputs.pairs, shifts, {"code_digest": params.code})
     say(f"align: {len(shifts.first)} pairs of frames")
 

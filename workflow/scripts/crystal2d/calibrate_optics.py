@@ -3,6 +3,7 @@
 from scant.inference.optics_calibration import calibrate_optics
 from scant.io.logs import say, stage_log
 from scant.physics.optics import Optics
+from scant.provenance import record
 from scant.stages.calibration import optics_values, quality_gates, read_detector, read_json, write_json
 from scant.stages.materials import load_material
 from scant.stages.optics_frames import calibration_problems
@@ -35,6 +36,9 @@ def run(inputs, outputs, params):
         calibration["optics_nominal"] = facts["optics"]
         calibration |= {key: getattr(fit, key) for key in ("correlation", "reduced_chi2", "kl_divergence")}
     calibration["gates"] = quality_gates(calibration)
+    calibration["provenance"] = record(
+        "calibrate", seed=params.seed, params=params.settings, code=params.code, inputs=facts["provenance"]["inputs"]
+    )
     write_json(outputs.calibration, calibration)
 
 
