@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from scant.imaging.detect import detect_atoms
 from scant.imaging.localise import localise_frame
 from scant.imaging.model_atoms import model_atoms
 from scant.imaging.reciprocal import Lattice2D
+from scant.imaging.template import TemplateBasis, optical_basis
+from scant.physics.forward import ForwardModel, ImageGrid
+from scant.physics.optics import Optics, focal_spread_envelope, image_envelope, wave_transfer
+from scant.physics.scattering import scattering_amplitude_angstrom2
 
 SITES: dict[str, pl.DataType | type[pl.DataType]] = {
     "frame": pl.Int64, "atom": pl.Int64, "x_px": pl.Float64, "y_px": pl.Float64, "sigma_x_px": pl.Float64, "sigma_y_px": pl.Float64,
@@ -18,31 +23,68 @@ SITES: dict[str, pl.DataType | type[pl.DataType]] = {
     "flag": pl.Int64, "in_view": pl.Boolean, "sublattice": pl.Int64, "coordination": pl.Int64,
     "neighbour_0": pl.Int64, "neighbour_1": pl.Int64, "neighbour_2": pl.Int64,
 }  # fmt: skip
+ELEMENT, TRANSFER_STEPS, PAD_ANGSTROM = "C", 400, 8.0
 ESTIMATES = ("x_px", "y_px", "sigma_x_px", "sigma_y_px", "p_atom", "pcd", "sigma_pcd", "amplitude_e", "background_e", "flag", "in_view")
 
 
 @dataclass(frozen=True)
 class LocaliseSettings:
-    """Lattice, noise and margin that all frames of a movie share."""
+    """Lattice, noise and margin that all frames of a movie share; nominal optics where they are known."""
 
     lattice: Lattice2D
     bad: np.ndarray
     read_noise_e: float
     excess_noise: float
     margin_angstrom: float
+    optics: Optics | None = None
 
 
-def localise_columns(image_e: np.ndarray, detection_image: np.ndarray, settings: LocaliseSettings) -> dict[str, np.ndarray]:
-    """Columns of the sites table (less `frame`) of one corrected frame (H, W); which atoms there are comes from the detection image."""
-    mask = ~settings.bad
+def localise_columns(
+    image_e: np.ndarray, detection_image: np.ndarray, n_averaged: int, settings: LocaliseSettings
+) -> dict[str, np.ndarray]:
+    """Columns of the sites table (less `frame`) of one corrected frame (H, W).
+
+    Which atoms there are comes from the detection image. With optics that is the plain mean of `n_averaged` frames, whose noise
+    is known, and a site is tested for emptiness against the image that the microscope would give without its atom; without
+    optics it is the denoised mean, and the atom's image is learned from it.
+    """
+    mask, lattice = ~settings.bad, settings.lattice
     variance_e2 = settings.excess_noise * float(image_e[mask].mean()) + settings.read_noise_e**2
-    located = localise_frame(image_e, variance_e2, mask, settings.lattice, detection_image=detection_image)
-    model = model_atoms(located, (image_e.shape[0], image_e.shape[1]), settings.margin_angstrom / settings.lattice.pixel_size_angstrom)
+    if settings.optics is None:
+        located = localise_frame(image_e, variance_e2, mask, lattice, detection_image=detection_image)
+    else:
+        sight = _Sight(settings.optics, lattice.pixel_size_angstrom)
+        basis = sight.basis(lattice.bond_px)
+        variance_seen = variance_e2 / n_averaged
+        detection = detect_atoms(detection_image, lattice, variance_e2=variance_seen, mask=mask, basis=basis, simulate=sight.flat_image)
+        located = localise_frame(image_e, variance_e2, mask, lattice, detection=detection, basis=basis)
+    model = model_atoms(located, (image_e.shape[0], image_e.shape[1]), settings.margin_angstrom / lattice.pixel_size_angstrom)
     columns: dict[str, np.ndarray] = {"atom": np.arange(len(model.keep))}
     columns |= {name: getattr(located, name)[model.keep] for name in ESTIMATES}
     columns["sublattice"] = located.index[model.keep, 2]
     columns["coordination"] = model.coordination
     return columns | {f"neighbour_{n}": model.neighbours[:, n] for n in range(3)}
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """How the nominal microscope images flat carbon: good enough for detection 10 A off the true defocus."""
+
+    optics: Optics
+    pixel_size_angstrom: float
+
+    def basis(self, bond_px: float) -> TemplateBasis:
+        """Radial linear image of one atom, as the starting point of the template that is fitted to the frame."""
+        k = np.linspace(0, min(self.optics.cutoff_per_angstrom, 0.5 / self.pixel_size_angstrom), TRANSFER_STEPS)
+        wave = 1j * scattering_amplitude_angstrom2(ELEMENT, self.optics.voltage_kv, k) * wave_transfer(self.optics, k, np.zeros_like(k))
+        transfer = 2 * np.real(wave) * focal_spread_envelope(self.optics, k) * image_envelope(self.optics, k)
+        return optical_basis(k, transfer, bond_px, self.pixel_size_angstrom)
+
+    def flat_image(self, positions_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Relative intensity (H, W) of atoms (N, 2) at height 0."""
+        grid = ImageGrid.padded(shape[0], shape[1], self.pixel_size_angstrom, PAD_ANGSTROM)
+        positions = np.column_stack([positions_px * self.pixel_size_angstrom, np.zeros(len(positions_px))])
+        return ForwardModel(self.optics, grid, np.full(len(positions), ELEMENT)).image(positions[None].astype(np.float32))[0]
 
 
 def sites_table(columns: dict[int, dict[str, Any]]) -> pl.DataFrame:

@@ -73,9 +73,8 @@ class TwinTask:
         lattice = find_lattice(frames, lattice_constant_angstrom=self.settings.lattice_constant_angstrom, pixel_size_angstrom=pixel)
         image = frames[DETECTION_FRAMES // 2]
         no_bad = np.zeros(image.shape, bool)
-        located = localise_columns(
-            image, frames.mean(axis=0), LocaliseSettings(lattice, no_bad, self.read_noise_e, self.excess_noise, self.margin_angstrom)
-        )
+        sight = LocaliseSettings(lattice, no_bad, self.read_noise_e, max(self.excess_noise, 1.0), self.margin_angstrom, self.optics)
+        located = localise_columns(image, frames.mean(axis=0), DETECTION_FRAMES, sight)
         variance_e2 = max(self.excess_noise, 1.0) * image.mean() + self.read_noise_e**2
         problem = frame_problem(twin, image, np.full(image.shape, 1 / variance_e2, np.float32), located, pixel, ("C", "C"))
         shape = (image.shape[0], image.shape[1])

@@ -2,7 +2,10 @@ rule localise:
     message: "{wildcards.name}: localising atoms in frames {wildcards.block}"
     input:
         corrected=product("corrected/{block}.zarr"),
+        averaged=product("averaged/{block}.zarr"),
+        counts=product("average/{block}.parquet"),
         denoised=product("denoised/{block}.zarr"),
+        dataset=product("ingest/facts.json"),
         frames=product("correct/{block}.parquet"),
         detector=product("calibrate/detector.npz"),
         detector_facts=product("calibrate/detector.json"),

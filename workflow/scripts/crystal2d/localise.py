@@ -1,11 +1,13 @@
-"""Locate the atoms of one block: detection on the denoised window mean, positions on the frame itself."""
+"""Locate the atoms of one block: detection on the window mean, positions on the frame itself."""
 
+from scant.inference.optics_calibration import NOMINAL_ENVELOPE_B_ANGSTROM2
 from scant.io.blocks import parse_label
 from scant.io.ledger import failure_table, good_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
-from scant.io.tasks import FrameTask, StackFrames
+from scant.io.tasks import FrameTask, PerFrame, StackFrames
 from scant.io.workers import map_frames
+from scant.physics.optics import Optics
 from scant.provenance import record
 from scant.stages.calibration import read_detector, read_json
 from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
@@ -14,12 +16,18 @@ from scant.stages.localising import LocaliseSettings, lattice_from, localise_col
 def localise(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     detector, facts = read_detector(inputs.detector), read_json(inputs.detector_facts)
+    nominal = read_json(inputs.dataset)["optics"]
     settings = LocaliseSettings(
         lattice_from(facts["lattice"], facts["pixel_size_angstrom"]), detector.bad, detector.read_noise_e, detector.excess_noise,
         params.settings["lattice_margin_angstrom"],
+        Optics(**nominal, envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2) if nominal else None,
     )  # fmt: skip
     usable = good_frames(read_table(inputs.frames))
-    sources = {"image_e": StackFrames((inputs.corrected,)), "detection_image": StackFrames((inputs.denoised,))}
+    sources = {
+        "image_e": StackFrames((inputs.corrected,)),
+        "detection_image": StackFrames((inputs.averaged if nominal else inputs.denoised,)),
+        "n_averaged": PerFrame(dict(read_table(inputs.counts).iter_rows())),
+    }
     task = FrameTask(localise_columns, sources, {"settings": settings})
     done, failures = map_frames(task, usable, stage="localise", n_workers=threads, scheduler_address=params.scheduler_address)
     provenance = record("localise", seed=params.seed, params=params.settings, code=params.code)
