@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
 
-.PHONY: help setup setup-gpu demo test test-slow lint config doctor bench clean
+.PHONY: help setup setup-gpu demo test test-slow lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,7 +28,7 @@ test: setup ## lint, types and the tests of every commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
