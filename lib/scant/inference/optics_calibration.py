@@ -13,9 +13,8 @@ import numpy as np
 from scant.errors import CalibrationError
 from scant.inference.anneal import Schedule
 from scant.inference.optics_fit import CalibrationFrame, OpticsFit, fit_optics
-from scant.inference.prepare import reach_beyond_view_angstrom
+from scant.inference.prepare import grid_around
 from scant.inference.refine import FrameProblem, RefineSettings, refine_frames
-from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
 
 # ASSUME: room temperature is near enough here: heights enter the optics only through their spread about zero.
@@ -23,7 +22,6 @@ BRIEF = RefineSettings(
     Schedule(tau_start=8.0, n_temperatures=6, moves_per_temperature=6, burn_in=14, n_samples=16, leapfrog_steps=8),
     n_chains=1, temperature_k=300.0, lattice_constant_angstrom=2.46, minimum_correlation=-1.0, seed=0,
 )  # fmt: skip
-TAIL_ANGSTROM = 2.0
 NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
 MINIMUM_CORRELATION = 0.02
 
@@ -35,9 +33,7 @@ def calibrate_optics(
 
     Raises CalibrationError when model and data do not match at all: the wrong sign of the contrast, or other optics.
     """
-    shape = problems[0].counts_e.shape
-    reach = reach_beyond_view_angstrom(problems, (shape[0], shape[1]), pixel_size_angstrom)
-    grid = ImageGrid.padded(shape[0], shape[1], pixel_size_angstrom, reach + TAIL_ANGSTROM)
+    grid = grid_around(problems, pixel_size_angstrom)
     centre = nominal.with_values(envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2)
     flat = fit_optics(centre, grid, [_frame(p, p.positions) for p in problems])
     if flat.correlation < MINIMUM_CORRELATION:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from scant.inference.refine import FrameProblem
+from scant.physics.forward import ImageGrid
+
+TAIL_ANGSTROM = 2.0
 
 
 def frame_problem(
@@ -28,7 +31,9 @@ def frame_problem(
     )
 
 
-def reach_beyond_view_angstrom(problems: list[FrameProblem], shape: tuple[int, int], pixel_size_angstrom: float) -> float:
-    """How far the outermost atom lies beyond the view (H, W) of any of the frames."""
-    far = np.array(shape[::-1]) * pixel_size_angstrom
-    return max(0.0, *(float(max(-p.positions[:, :2].min(), (p.positions[:, :2] - far).max())) for p in problems))
+def grid_around(problems: list[FrameProblem], pixel_size_angstrom: float) -> ImageGrid:
+    """The frames' pixels with room around them for the outermost atom of any frame and its image's tail."""
+    height_px, width_px = problems[0].counts_e.shape
+    far = np.array([width_px, height_px]) * pixel_size_angstrom
+    reach = max(0.0, *(float(max(-p.positions[:, :2].min(), (p.positions[:, :2] - far).max())) for p in problems))
+    return ImageGrid.padded(height_px, width_px, pixel_size_angstrom, reach + TAIL_ANGSTROM)

@@ -12,16 +12,14 @@ import polars as pl
 from scant.errors import FrameFailure
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
-from scant.inference.prepare import frame_problem, reach_beyond_view_angstrom
+from scant.inference.prepare import frame_problem, grid_around
 from scant.inference.refine import FrameEstimate, FrameProblem, RefineSettings, refine_frames
 from scant.io.store import read_frames
 from scant.io.structures import read_table
-from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
 from scant.stages.localising import columns_of
 
 FLAG_NOT_CONVERGED = 1 << 8
-TAIL_ANGSTROM = 2.0
 ATOMS = {
     "frame": pl.Int64, "id": pl.Int64, "species": pl.String,
     **{f"{prefix}{axis}_angstrom": pl.Float64 for prefix in ("", "sigma_") for axis in "xyz"}, "flag": pl.Int64,
@@ -58,9 +56,7 @@ class AnnealTask:
     def __call__(self, frames: Sequence[int]) -> list[Annealed]:
         table = read_table(self.sites)
         problems = [self.problem(table.filter(frame=frame), frame) for frame in frames]
-        height_px, width_px = self.detector.bad.shape
-        reach = reach_beyond_view_angstrom(problems, (height_px, width_px), self.pixel_size_angstrom)
-        grid = ImageGrid.padded(height_px, width_px, self.pixel_size_angstrom, reach + TAIL_ANGSTROM)
+        grid = grid_around(problems, self.pixel_size_angstrom)
         estimates, failures = refine_frames(problems, self.optics, grid, self.settings, self.device)
         found = {e.frame: Annealed(e.frame, e, None) for e in estimates} | {f.frame: Annealed(f.frame, None, f) for f in failures}
         return [found[frame] for frame in frames]

@@ -10,13 +10,11 @@ import numpy as np
 import polars as pl
 
 from scant.errors import CalibrationError, InputError
-from scant.imaging.localise import FLAG_OUTSIDE
 from scant.imaging.reciprocal import find_lattice
-from scant.inference.prepare import frame_problem, reach_beyond_view_angstrom
+from scant.inference.prepare import frame_problem, grid_around
 from scant.inference.refine import FrameEstimate, RefineSettings, refine_frames
 from scant.inference.scoring import score
 from scant.physics.detector import counts_with_noise
-from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
 from scant.physics.simulate import View, relative_image, true_frames
 from scant.rng import stream
@@ -29,7 +27,6 @@ TWINS = {
 }  # fmt: skip
 DETECTION_FRAMES = 5
 MINIMUM_RECALL = 0.9
-TAIL_ANGSTROM = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,10 +74,9 @@ class TwinTask:
         located = localise_columns(image, frames.mean(axis=0), DETECTION_FRAMES, sight)
         variance_e2 = max(self.excess_noise, 1.0) * image.mean() + self.read_noise_e**2
         problem = frame_problem(twin, image, np.full(image.shape, 1 / variance_e2, np.float32), located, pixel, ("C", "C"))
-        shape = (image.shape[0], image.shape[1])
-        grid = ImageGrid.padded(*shape, pixel, reach_beyond_view_angstrom([problem], shape, pixel) + TAIL_ANGSTROM)
+        grid = grid_around([problem], pixel)
         estimates, _ = refine_frames([problem], self.optics, grid, self.settings)
-        return (estimates[0] if estimates else None), (located["flag"] & FLAG_OUTSIDE) == 0
+        return (estimates[0] if estimates else None), located["in_view"]
 
     def _scored(self, estimate: FrameEstimate, in_view: np.ndarray, true: np.ndarray) -> dict[str, Any]:
         size = self.view.size_angstrom
