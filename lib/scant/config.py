@@ -63,12 +63,14 @@ class CorrectSettings(Leaf):
 
 
 class AverageSettings(Leaf):
-    window: int = Field(5, ge=1, le=101, description="frames in the sliding mean, odd; 1 = off")
+    window: Annotated[int, Field(ge=1, le=101)] | Literal["auto"] = Field(
+        "auto", description="frames in the sliding mean, odd, 1 to 101; 1 = off; auto: 5, and up to 25 below 8e3 e/A^2 per frame"
+    )
 
     @field_validator("window")
     @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
+    def _odd(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value % 2 == 0:
             raise ValueError(f"window {value} must be odd: 1, 3, 5 ...")
         return value
 
@@ -86,13 +88,14 @@ class LinkSettings(Leaf):
 
 
 class AnnealSettings(Leaf):
+    potential: Literal["lcbop", "tersoff"] = Field("lcbop", description="interatomic potential of the prior")
     temperature_k: float = Field(300.0, ge=50, le=1500, description="temperature of the sample in the prior")
     tau_start: float = Field(8.0, ge=1, le=1e4, description="first temperature of the schedule; 1 is the posterior")
-    n_temperatures: int = Field(6, ge=1, le=200, description="geometric steps from tau_start towards 1")
-    moves_per_temperature: int = Field(6, ge=1, le=10_000, description="Hamiltonian moves at each temperature")
-    burn_in: int = Field(24, ge=0, le=100_000, description="moves at tau = 1 that are not counted")
-    n_samples: int = Field(24, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
-    leapfrog_steps: int = Field(8, ge=1, le=200, description="gradient evaluations in one move")
+    n_temperatures: int = Field(10, ge=1, le=200, description="geometric steps from tau_start towards 1")
+    moves_per_temperature: int = Field(1, ge=1, le=10_000, description="Hamiltonian moves at each temperature, on the window mean")
+    burn_in: int = Field(10, ge=0, le=100_000, description="moves at tau = 1, on the frame itself, that are not counted")
+    n_samples: int = Field(20, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
+    leapfrog_steps: int = Field(16, ge=1, le=200, description="gradient evaluations in one move")
     n_chains: int = Field(4, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
     frames_per_batch: int = Field(1, ge=1, le=4096, description="frames annealed as one batch on a device")
 
@@ -106,7 +109,7 @@ class ValidateSettings(Leaf):
 
 class DoseSettings(Leaf):
     doses_e_per_angstrom2: tuple[float, ...] = Field(
-        (300.0, 1000.0, 3000.0, 8000.0), min_length=2, max_length=32, description="doses of the twins"
+        (100.0, 200.0, 400.0, 1000.0, 2300.0, 4600.0, 8000.0, 27000.0), min_length=2, max_length=32, description="doses of the twins"
     )
     frames_per_dose: int = Field(2, ge=1, le=1000, description="independent twins at each dose")
     view_angstrom: float = Field(24.0, ge=12, le=400, description="edge of a twin's square view (never more than the dataset's)")
@@ -139,7 +142,13 @@ class SimulateSettings(Leaf):
     n_bad_pixels: int = Field(40, ge=0, le=100_000, description="stuck pixels")
     hits_per_frame: float = Field(1.0, ge=0, le=1000, description="mean number of X-ray hits")
     drift_angstrom_per_frame: float = Field(0.02, ge=0, le=5, description="drift")
+    astigmatism_x_angstrom: float = Field(0.0, ge=-500, le=500, description="two-fold astigmatism along x")
+    astigmatism_y_angstrom: float = Field(0.0, ge=-500, le=500, description="two-fold astigmatism along the diagonal")
+    envelope_b_angstrom2: float = Field(0.0, ge=0, le=20, description="detector transfer and fast motion: exp(-B k^2 / 4)")
+    defocus_error_angstrom: float = Field(0.0, ge=-100, le=100, description="added to the defocus that acquisition.yaml states")
+    potential: Literal["lcbop", "tersoff", "rebo", "airebo"] = Field("lcbop", description="LAMMPS potential that moves the atoms")
     n_vacancies: int = Field(1, ge=0, le=1000, description="vacancies in the view")
+    n_stone_wales: int = Field(0, ge=0, le=1000, description="rotated bonds in the view")
     rotation_deg: float = Field(7.0, ge=-180, le=180, description="rotation of the lattice")
     temperature_k: float = Field(300.0, ge=10, le=1500, description="temperature of the sheet")
 

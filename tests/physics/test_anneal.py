@@ -91,7 +91,7 @@ def test_moments_equal_the_plain_mean_and_variance():
     samples = np.random.default_rng(3).normal(2.0, [0.1, 1.0, 5.0], (500, 2, 4, 3))
     moments = Moments()
     for sample in samples:
-        moments.add(sample.astype(np.float32), sample[:, :, 2])
+        moments.add(sample.astype(np.float32), sample[:, 0, 2], sample[:, :, 2])
     mean, sigma, between = combine_chains(moments, np.array([[1.0], [1.0]]))
     np.testing.assert_allclose(mean, samples.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(sigma, samples.std(axis=0, ddof=1), rtol=1e-5)
@@ -102,7 +102,7 @@ def test_chains_that_disagree_widen_sigma():
     moments = Moments()
     rng = np.random.default_rng(1)
     for _ in range(200):
-        moments.add(np.array([[[0.0, 0, 0]], [[1.0, 0, 0]]]) + rng.normal(0, 0.1, (2, 1, 3)), np.zeros((2, 1)))
+        moments.add(np.array([[[0.0, 0, 0]], [[1.0, 0, 0]]]) + rng.normal(0, 0.1, (2, 1, 3)), np.zeros(2), np.zeros((2, 1)))
     mean, sigma, between = combine_chains(moments, np.array([[0.5, 0.5]]))
     assert mean[0, 0, 0] == pytest.approx(0.5, abs=0.02)
     assert sigma[0, 0, 0] == pytest.approx(np.sqrt(0.1**2 + 0.25 * 1.5), rel=0.05)

@@ -14,19 +14,19 @@ from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.lattice import bonds_from_positions
 from scant.physics.optics import Optics
-from scant.physics.simulate import View, true_frames
+from scant.physics.simulate import Specimen, View, true_frames
 from scant.rng import stream
 
 OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2, envelope_b_angstrom2=1.5)
 VIEW = View(100, 0.2, 0.1)
 GRID = ImageGrid.padded(100, 100, 0.2, 6.0)
-SETTINGS = RefineSettings(Schedule(8.0, 6, 6, 24, 24, 8), 4, 300.0, 2.46, 0.03, 3)
+SETTINGS = RefineSettings(Schedule(8.0, 6, 6, 24, 24, 8), 4, "lcbop", 300.0, 2.46, 0.03, 3)
 MEAN_E = 8000 * 0.04
 
 
 @pytest.fixture(scope="module")
 def problems() -> tuple[list[FrameProblem], list[np.ndarray]]:
-    truth = [f.positions for f in true_frames(VIEW, 2, n_vacancies=0, temperature_k=300.0, lattice_constant_angstrom=2.46, seed=4)]
+    truth = [f.positions for f in true_frames(VIEW, 2, Specimen(), seed=4)]
     made = []
     for n, positions in enumerate(truth):
         species = np.full(len(positions), "C")

@@ -120,9 +120,11 @@ def test_gates_fail_when_they_should():
 
 
 def test_a_twin_is_reconstructed_and_scored():
-    settings = RefineSettings(Schedule(4.0, 3, 3, 6, 8, 6), 2, 300.0, 2.46, 0.0, 3)
+    settings = RefineSettings(Schedule(4.0, 3, 3, 6, 8, 6), 2, "lcbop", 300.0, 2.46, 0.0, 3)
     task = TwinTask(Optics(80.0, -130000.0, -45.0, 10.0, 52.2), View(90, 0.2, 0.1), 20000.0, 0.5, 1.0, 3.0, settings)
-    row = task(0)
+    row, alone = task(0)
+    assert (row["window"], alone["window"]) == (5, 1)
+    assert alone["succeeded"]
     assert row["succeeded"]
     assert row["recall"] > 0.97
     assert row["sigma_x_angstrom"] < 0.06

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
+from scant.imaging.average import window_for_dose
 from scant.io.runs import announce_run, lock_results
 from scant.provenance import code_digest
 
@@ -70,12 +71,12 @@ def over_blocks(pattern):
 
 
 def near_blocks(pattern, halo):
-    """Input function: the pattern for the block and those that hold frames up to `halo` beyond its ends."""
+    """Input function: the pattern for the block and those that hold frames up to `halo(w)` beyond its ends."""
 
     def paths(w):
-        blocks = facts(w.name)["blocks"]
+        blocks, reach = facts(w.name)["blocks"], halo(w)
         start, stop = (int(part) for part in w.block.split("-"))
-        near = [b for b in blocks if int(b.split("-")[0]) < stop + halo and int(b.split("-")[1]) > start - halo]
+        near = [b for b in blocks if int(b.split("-")[0]) < stop + reach and int(b.split("-")[1]) > start - reach]
         return expand(pattern, name=w.name, block=near)
 
     return paths

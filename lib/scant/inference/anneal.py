@@ -40,6 +40,11 @@ class Schedule:
         """Moves of one chain, sampling included."""
         return len(self.taus()) + self.n_samples
 
+    @property
+    def n_annealed(self) -> int:
+        """Moves before the burn-in."""
+        return self.n_temperatures * self.moves_per_temperature
+
     def taus(self) -> np.ndarray:
         """Temperature of every move before sampling, in order."""
         ladder = self.tau_start ** (1 - np.arange(self.n_temperatures) / max(self.n_temperatures, 1))
@@ -48,9 +53,13 @@ class Schedule:
 
 @dataclass
 class Chain:
-    """State of a batch of replicas in mode coordinates u (B, N, 3), with what the next move needs."""
+    """State of a batch of replicas in mode coordinates u (B, N, 3), with what the next move needs.
+
+    `held` (B,): the leading coordinates that are atoms; padding is never moved, and takes no random number.
+    """
 
     u: Any
+    held: np.ndarray
     energy: Any
     gradient: Any
     misfit: Any
@@ -59,10 +68,10 @@ class Chain:
     trace: list[np.ndarray] = field(default_factory=list)
 
 
-def start_chain(energy: Energy, u: Any, step: float = 0.3) -> Chain:
-    """A chain at u (B, N, 3), before its first move."""
+def start_chain(energy: Energy, u: Any, step: float = 0.3, held: np.ndarray | None = None) -> Chain:
+    """A chain at u (B, N, 3), before its first move; `held` (B,) where replicas are padded."""
     value, gradient, misfit = energy(u)
-    return Chain(u, value, gradient, misfit, np.full(u.shape[0], step))
+    return Chain(u, np.full(len(u), u.shape[1]) if held is None else held, value, gradient, misfit, np.full(len(u), step))
 
 
 def hamiltonian_move(chain: Chain, energy: Energy, tau: float, n_steps: int, streams: list[np.random.Generator]) -> None:
@@ -71,8 +80,11 @@ def hamiltonian_move(chain: Chain, energy: Energy, tau: float, n_steps: int, str
     A replica whose trajectory ends in a non-finite energy rejects it, as Metropolis demands.
     """
     xp = array_module(chain.u)
-    shape, dtype = chain.u.shape, chain.u.dtype
-    momentum = xp.asarray(np.stack([s.standard_normal(shape[1:], dtype=np.float32) for s in streams]), dtype)
+    dtype = chain.u.dtype
+    drawn = np.zeros(chain.u.shape, np.float32)
+    for row, held, source in zip(drawn, chain.held, streams, strict=True):
+        row[:held] = source.standard_normal((held, 3), dtype=np.float32)
+    momentum = xp.asarray(drawn, dtype)
     jitter = np.array([s.uniform(0.8, 1.2) for s in streams])
     log_uniform = np.log([s.uniform() for s in streams])
     step = xp.asarray(chain.step * jitter * math.sqrt(tau), dtype)[:, None, None]

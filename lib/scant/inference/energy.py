@@ -6,30 +6,13 @@ pixels and X-ray hits weigh nothing. The frame's mean intensity is profiled, not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from scant.inference.prior import Prior
 from scant.physics.forward import ForwardModel
-from scant.physics.tersoff import NeighbourTable, TersoffParameters, energy_and_gradient
-from scant.units import BOLTZMANN_EV_PER_K
 from scant.xp import array_module
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Interatomic potential on a fixed neighbour table at the temperature of the sample."""
-
-    table: NeighbourTable
-    parameters: TersoffParameters
-    temperature_k: float
-
-    def energy_and_gradient(self, positions: Any) -> tuple[Any, Any]:
-        """U / (k_B T), (B,), and its gradient in 1/A, (B, N, 3)."""
-        energy_ev, gradient = energy_and_gradient(positions, self.table, self.parameters)
-        beta = 1 / (BOLTZMANN_EV_PER_K * self.temperature_k)
-        return energy_ev * beta, gradient * gradient.dtype.type(beta)
 
 
 class PosteriorEnergy:
@@ -41,9 +24,13 @@ class PosteriorEnergy:
 
     def __init__(self, model: ForwardModel, prior: Prior, counts_e: Any, inverse_variance: Any):
         self.model, self.prior = model, prior
-        self.counts_e, self.weight = counts_e, inverse_variance
         self._quadratic: Any = 0
         self.intensity_e: Any = None
+        self.observe(counts_e, inverse_variance)
+
+    def observe(self, counts_e: Any, inverse_variance: Any) -> None:
+        """Take other counts and weights from here on; `refresh` is due then."""
+        self.counts_e, self.weight = counts_e, inverse_variance
 
     def refresh(self, positions: Any) -> None:
         """Re-evaluate the quadratic image and the maximum-likelihood intensity of each replica at its structure."""

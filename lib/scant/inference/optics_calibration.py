@@ -20,7 +20,7 @@ from scant.physics.optics import Optics
 # ASSUME: room temperature is near enough here: heights enter the optics only through their spread about zero.
 BRIEF = RefineSettings(
     Schedule(tau_start=8.0, n_temperatures=6, moves_per_temperature=6, burn_in=14, n_samples=16, leapfrog_steps=8),
-    n_chains=1, temperature_k=300.0, lattice_constant_angstrom=2.46, minimum_correlation=-1.0, seed=0,
+    n_chains=1, potential="lcbop", temperature_k=300.0, lattice_constant_angstrom=2.46, minimum_correlation=-1.0, seed=0,
 )  # fmt: skip
 NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
 MINIMUM_CORRELATION = 0.02

@@ -12,31 +12,35 @@ from scant.xp import to_numpy
 
 @dataclass
 class Moments:
-    """Running mean and scatter of positions (B, N, 3), in double precision, with the soft coordinates kept for R-hat."""
+    """Running mean and scatter of positions (B, N, 3), in double precision, with the mean heights and the soft coordinates kept."""
 
     count: int = 0
     mean: Any = 0.0
     scatter: Any = 0.0
     soft: list[np.ndarray] = field(default_factory=list)
+    mean_height: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, positions: Any, soft: Any) -> None:
-        """Add one sample (Welford's update) and its soft coordinates (B, K)."""
+    def add(self, positions: Any, mean_height: Any, soft: Any) -> None:
+        """Add one sample (Welford's update) with its mean height (B,), taken out of the positions, and its soft coordinates (B, K)."""
         self.count += 1
         sample = positions.astype(np.float64)
         delta = sample - self.mean
         self.mean = self.mean + delta / self.count
         self.scatter = self.scatter + delta * (sample - self.mean)
         self.soft.append(to_numpy(soft))
+        self.mean_height.append(to_numpy(mean_height))
 
 
 def chain_weights(energies: np.ndarray) -> np.ndarray:
     """Weights (F, C) of chains whose energies while sampling are (S, F, C): the basin is chosen by energy.
 
-    exp(-E / e) with e the standard error of a chain's mean energy, from the scatter of its quarters (at least one k_B T):
-    chains that tie within their noise are pooled, a chain that is clearly higher sits in a wrong basin and drops out.
+    exp(-E / e) with e the standard error of a chain's mean energy, from the scatter of its quarters or, as samples in a row are
+    alike, of one sample in four: chains that tie within their noise are pooled, one that is clearly higher sits in a wrong basin and
+    drops out.
     """
     quarters = np.stack([part.mean(axis=0) for part in np.array_split(energies, 4)])
-    error = np.maximum(quarters.std(axis=0, ddof=1).mean(axis=-1, keepdims=True) / 2, 1.0)
+    single = energies.std(axis=0).mean(axis=-1, keepdims=True) / np.sqrt(len(energies) / 4)
+    error = np.maximum(np.maximum(quarters.std(axis=0, ddof=1).mean(axis=-1, keepdims=True) / 2, single), 1.0)
     mean = energies.mean(axis=0)
     weights = np.exp(-(mean - mean.min(axis=-1, keepdims=True)) / error)
     return weights / weights.sum(axis=-1, keepdims=True)

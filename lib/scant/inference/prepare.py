@@ -19,15 +19,26 @@ def frame_problem(
     sites: Mapping[str, np.ndarray],
     pixel_size_angstrom: float,
     species: tuple[str, ...],
+    guide: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FrameProblem:
-    """Problem of one frame, flat to begin with, from its sites (columns as in stages.localising) and the species of the sublattices."""
+    """Problem of one frame, flat to begin with, from its sites (columns as in stages.localising) and the species of the sublattices.
+
+    guide: counts and inverse variances (H, W) of the mean of a window around the frame, see FrameProblem.
+    """
     xy = np.column_stack([sites["x_px"], sites["y_px"]]) * pixel_size_angstrom
     neighbours = np.column_stack([sites[f"neighbour_{n}"] for n in range(3)])
     start, end = np.repeat(np.arange(len(xy)), 3), neighbours.ravel()
     elements = np.array(species)[np.clip(sites["sublattice"], 0, len(species) - 1)]
     bonds = np.column_stack([start, end])[end > start]
     return FrameProblem(
-        frame, counts_e, inverse_variance, np.column_stack([xy, np.zeros(len(xy))]), elements, bonds, np.asarray(sites["coordination"])
+        frame,
+        counts_e,
+        inverse_variance,
+        np.column_stack([xy, np.zeros(len(xy))]),
+        elements,
+        bonds,
+        np.asarray(sites["coordination"]),
+        *(guide or (None, None)),
     )
 
 

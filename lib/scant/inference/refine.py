@@ -14,24 +14,24 @@ import numpy as np
 
 from scant.errors import FrameFailure
 from scant.inference.anneal import Chain, Schedule, adapt_step, hamiltonian_move, start_chain
-from scant.inference.energy import PosteriorEnergy, Prior
+from scant.inference.energy import PosteriorEnergy
+from scant.inference.information import image_information
 from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
 from scant.inference.precondition import ModeCoordinates, bond_modes, mode_scales
+from scant.inference.prior import POTENTIALS, PotentialName, build_prior
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.optics import Optics
-from scant.physics.tersoff import TersoffParameters, neighbour_table, scaled, stack_tables
 from scant.rng import stream
 from scant.xp import module_for, to_numpy
 
 SOFT_MODES = 12
+# Stiffer modes of heights are held by the prior alone.
+SENSED_MODES = 150
 MOVES_PER_REFRESH = 5
 # Chains of a few dozen moves do not each explore the softest ripples (their R-hat says so); what the estimate needs is that
 # their means agree, and what remains between them is part of sigma.
 CHAIN_SPREAD_LIMIT_ANGSTROM = 0.3
 EDGE_ANGSTROM = 3.0
-# ASSUME: Tersoff is not the sample's own potential, which makes the posterior too narrow by these factors in x, y and z:
-# measured as error over spread on the open validation movie, whose truth is LCBOP (2026-11-20).
-PRIOR_ERROR = np.array([1.18, 1.18, 1.36])
 BASIN_WEIGHT = 0.05
 MINIMUM_ACCEPTANCE = 0.2
 
@@ -42,7 +42,8 @@ class FrameProblem:
 
     counts_e, inverse_variance: (H, W), electrons and 1/electrons^2 (0 where a pixel is bad or hit). positions (N, 3) in
     angstrom: the start, atoms just outside the view included. bonds (M, 2). coordination (N,): bonds each atom has in
-    reality; more than in `bonds` where the table ends at the margin.
+    reality; more than in `bonds` where the table ends at the margin. guide_e, guide_inverse_variance (H, W): the mean of a window of
+    frames around this one with its own noise, on which the annealing looks for the basin; None: the frame itself.
     """
 
     frame: int
@@ -52,6 +53,15 @@ class FrameProblem:
     species: np.ndarray
     bonds: np.ndarray
     coordination: np.ndarray
+    guide_e: np.ndarray | None = None
+    guide_inverse_variance: np.ndarray | None = None
+
+    @property
+    def guide(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts and inverse variances (H, W) that the annealing looks at before it samples the frame's own posterior."""
+        if self.guide_e is None or self.guide_inverse_variance is None:
+            return self.counts_e, self.inverse_variance
+        return self.guide_e, self.guide_inverse_variance
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class RefineSettings:
 
     schedule: Schedule
     n_chains: int
+    potential: PotentialName
     temperature_k: float
     lattice_constant_angstrom: float
     minimum_correlation: float
@@ -71,6 +82,7 @@ def refine_settings(anneal: Mapping[str, Any], lattice_constant_angstrom: float,
     return RefineSettings(
         schedule=Schedule(**{f.name: anneal[f.name] for f in fields(Schedule) if f.name in anneal}),
         n_chains=anneal["n_chains"],
+        potential=anneal["potential"],
         temperature_k=anneal["temperature_k"],
         lattice_constant_angstrom=lattice_constant_angstrom,
         minimum_correlation=minimum_correlation,
@@ -83,7 +95,8 @@ class FrameEstimate:
     """Posterior of one frame: mean `positions` and `sigma` (N, 3) in angstrom, one `sample` (N, 3) of it, and how it was reached.
 
     `converged`: the chains' mean heights agree to 0.3 A rms away from the view's edge, and moves were accepted. `r_hat` of the
-    softest height modes is the stricter figure: near 1 when each chain alone has seen the whole posterior.
+    softest height modes is the stricter figure: near 1 when each chain alone has seen the whole posterior. `defocus_angstrom` is the
+    frame's own: the movie's plus the mean height, which `positions` do not hold.
     """
 
     frame: int
@@ -98,6 +111,8 @@ class FrameEstimate:
     acceptance: float
     r_hat: float
     chain_spread_z_angstrom: float
+    defocus_angstrom: float
+    sigma_defocus_angstrom: float
     converged: bool
     n_moves: int
     trace: np.ndarray
@@ -157,16 +172,19 @@ class _Batch:
         for row, p in zip(species, problems):
             row[: len(p.species)] = p.species
         self.model = ForwardModel(optics, grid, np.repeat(species, chains, axis=0), xp=xp)
-        tables = [neighbour_table(p.bonds, len(p.positions), coordination=p.coordination) for p in problems for _ in range(chains)]
-        potential = scaled(TersoffParameters(), settings.lattice_constant_angstrom)
-        prior = Prior(stack_tables(tables).on(xp), potential, settings.temperature_k)
-        counts, weights = (
-            np.repeat(np.stack(a), chains, axis=0).astype(np.float32) for a in zip(*((p.counts_e, p.inverse_variance) for p in problems))
-        )
-        self.energy = PosteriorEnergy(self.model, prior, xp.asarray(counts), xp.asarray(weights))
+        prior = build_prior(problems, chains, settings.potential, settings.lattice_constant_angstrom, settings.temperature_k)
+        self.own = self._on_device([(p.counts_e, p.inverse_variance) for p in problems])
+        self.guide = self._on_device([p.guide for p in problems])
         self.coordinates = self._coordinates(n_atoms)
+        self.held = np.repeat([len(p.positions) for p in problems], chains)
+        self.energy = PosteriorEnergy(self.model, prior.on(xp), *self.own)
         self.energy.refresh(self.coordinates.origin)
         self.streams = [stream(settings.seed, "anneal", p.frame, c) for p in problems for c in range(chains)]
+
+    def _on_device(self, images: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
+        """Counts and weights (B, H, W) of all replicas from those of the frames."""
+        counts, weights = (np.repeat(np.stack(part), self.settings.n_chains, axis=0).astype(np.float32) for part in zip(*images))
+        return self.xp.asarray(counts), self.xp.asarray(weights)
 
     def _coordinates(self, n_atoms: int) -> ModeCoordinates:
         frames = len(self.problems)
@@ -175,35 +193,55 @@ class _Batch:
         scales = np.zeros((frames, n_atoms, 3), np.float32)
         for f, p in enumerate(self.problems):
             n = len(p.positions)
-            eigenvalues, vectors = bond_modes(p.bonds, n)
-            plane, height = atom_information(self.model, p)
-            origin[f, :n], modes[f, :n, :n] = p.positions, vectors
-            scales[f, :n] = mode_scales(eigenvalues, self.settings.temperature_k, plane, height)
-        chains = self.settings.n_chains
-        return ModeCoordinates(*(self.xp.asarray(np.repeat(a, chains, axis=0)) for a in (origin, modes, scales)))
+            origin[f, :n] = p.positions
+            modes[f, :n, :n], scales[f, :n] = self._frame_modes(p)
+        chains, xp = self.settings.n_chains, self.xp
+        return ModeCoordinates(xp.asarray(np.repeat(origin, chains, axis=0)), xp.asarray(modes), xp.asarray(scales))
+
+    def _frame_modes(self, problem: FrameProblem) -> tuple[np.ndarray, np.ndarray]:
+        """Modes (N, N) of one frame and their scales (N, 3)."""
+        eigenvalues, modes = bond_modes(problem.bonds, len(problem.positions))
+        image = problem.positions[:, :2], problem.counts_e, problem.inverse_variance
+        plane = np.median(image_information(self.model, *image, axes="x").diagonal())
+        soft = modes[:, :SENSED_MODES]
+        height = np.zeros(len(modes))
+        height[:SENSED_MODES] = (soft * (image_information(self.model, *image, axes="z") @ soft)).sum(axis=0)
+        potential = POTENTIALS[self.settings.potential]
+        return modes, mode_scales(eigenvalues, self.settings.temperature_k, potential, float(plane), height)
 
     def _energy_of_modes(self, u: Any) -> tuple[Any, Any, Any]:
         energy, gradient, misfit = self.energy(self.coordinates.positions(u))
         return energy, self.coordinates.pull_back(gradient), misfit
 
-    def _move(self, chain: Chain, tau: float, n_moves: int) -> None:
-        hamiltonian_move(chain, self._energy_of_modes, tau, self.settings.schedule.leapfrog_steps, self.streams)
-        if n_moves % MOVES_PER_REFRESH == 0:
+    def _move(self, chain: Chain, tau: float, *, refresh: bool) -> None:
+        if refresh:
             self.energy.refresh(self.coordinates.positions(chain.u))
             chain.energy, chain.gradient, chain.misfit = self._energy_of_modes(chain.u)
+        hamiltonian_move(chain, self._energy_of_modes, tau, self.settings.schedule.leapfrog_steps, self.streams)
 
     def anneal(self) -> tuple[Chain, Moments]:
-        """Run the schedule, then sample at tau = 1; the step sizes and the quadratic image are frozen while sampling."""
+        """Anneal on the guide, then turn to the frame itself: burn in and sample at tau = 1, step sizes and quadratic image frozen."""
         schedule, xp = self.settings.schedule, self.xp
-        chain = start_chain(self._energy_of_modes, xp.zeros_like(self.coordinates.origin))
+        self.energy.observe(*self.guide)
+        self.energy.refresh(self.coordinates.origin)
+        chain = start_chain(self._energy_of_modes, xp.zeros_like(self.coordinates.origin), held=self.held)
         for n, tau in enumerate(schedule.taus()):
-            self._move(chain, float(tau), n)
+            if n == schedule.n_annealed:
+                self.energy.observe(*self.own)
+            self._move(chain, float(tau), refresh=n % MOVES_PER_REFRESH == 0 or n == schedule.n_annealed)
             adapt_step(chain, schedule.target_acceptance, n)
         moments = Moments()
         for _ in range(schedule.n_samples):
-            hamiltonian_move(chain, self._energy_of_modes, 1.0, schedule.leapfrog_steps, self.streams)
-            moments.add(self.coordinates.positions(chain.u), chain.u[:, 1 : 1 + SOFT_MODES, 2])
+            self._move(chain, 1.0, refresh=False)
+            moments.add(*self._about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2])
         return chain, moments
+
+    def _about_mean_height(self, positions: Any) -> tuple[Any, Any]:
+        """Positions with the mean height of each replica taken out, and that mean (B,)."""
+        mean = positions[..., 2].sum(axis=-1) / self.xp.asarray(self.held, positions.dtype)
+        centred = positions.copy()
+        centred[..., 2] -= mean[:, None]
+        return centred, mean
 
     def _well_inside(self, positions: np.ndarray) -> np.ndarray:
         """Atoms (N,) far enough from the view's edge for the image to hold them on all sides; all atoms when none is."""
@@ -220,7 +258,8 @@ class _Batch:
         correlation = to_numpy(self.energy.correlation(self.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
         soft = np.stack(moments.soft).reshape(n_samples, len(self.problems), chains, -1)
         acceptance = np.stack(chain.accepted[-n_samples:]).reshape(n_samples, -1, chains).mean(axis=(0, 2))
-        last = to_numpy(self.coordinates.positions(chain.u))
+        last = to_numpy(self._about_mean_height(self.coordinates.positions(chain.u))[0])
+        rise = np.stack(moments.mean_height).reshape(n_samples, len(self.problems), chains)
         misfit, intensity = to_numpy(chain.misfit), to_numpy(self.energy.intensity_e)
         estimates, failures = [], []
         for f, p in enumerate(self.problems):
@@ -237,7 +276,7 @@ class _Batch:
                 FrameEstimate(
                     frame=p.frame,
                     positions=mean[f, :n],
-                    sigma=sigma[f, :n] * PRIOR_ERROR,
+                    sigma=sigma[f, :n],
                     sample=last[f * chains + int(weights[f].argmax()), :n],
                     energy=float((trace[-n_samples:, f] * weights[f]).sum(axis=-1).mean()),
                     chains_in_basin=int(kept.sum()),
@@ -247,25 +286,11 @@ class _Batch:
                     acceptance=float(acceptance[f]),
                     r_hat=r_hat,
                     chain_spread_z_angstrom=spread_z,
+                    defocus_angstrom=self.model.optics.defocus_angstrom + float(rise[:, f].mean()),
+                    sigma_defocus_angstrom=float(rise[:, f].std()),
                     converged=bool(spread_z < CHAIN_SPREAD_LIMIT_ANGSTROM and acceptance[f] > MINIMUM_ACCEPTANCE),
                     n_moves=len(chain.trace),
                     trace=trace[:, f],
                 )
             )
         return estimates, failures
-
-
-def atom_information(model: ForwardModel, problem: FrameProblem) -> tuple[float, float]:
-    """Fisher information (1/A^2) that the image alone holds on one atom's in-plane coordinate and on its height.
-
-    From the linear image of one atom of the first element in the middle of the view, by central differences.
-    """
-    grid, step = model.grid, 0.05
-    single = ForwardModel(model.optics, grid, np.array([model.elements[0]]))
-    centre = np.array([grid.width_px / 2, grid.height_px / 2, 0.0]) * grid.pixel_size_angstrom
-    shifts = step * np.array([[1, 0, 0], [-1, 0, 0], [0, 0, 1], [0, 0, -1]])
-    images = [single.linear_image((centre + s)[None, None].astype(np.float32))[0][0].astype(float) for s in shifts]
-    used = problem.inverse_variance > 0
-    signal_to_noise = problem.counts_e[used].mean() ** 2 * problem.inverse_variance[used].mean()
-    plane, height = (signal_to_noise * (((a - b) / (2 * step)) ** 2).sum() for a, b in ((images[0], images[1]), (images[2], images[3])))
-    return float(plane), float(height)

@@ -1,9 +1,9 @@
-"""TEM image of single-scattering atoms by matrix products, with its gradient: one code for NumPy and CuPy.
+"""TEM image of single-scattering atoms, with its gradient: one code for NumPy and CuPy.
 
 psi_s(k) = sum_j i f_j(k) exp(-2 pi i k.r_j) exp(+i pi lambda z_j k^2) exp(-i chi(k)); image = 1 + 2 Re psi_s + |psi_s|^2
 (DESIGN 3). The exponential in z is a Taylor series, so the linear part is sum_m c_m(k) sum_j z_j^m exp(-2 pi i k.r_j)
-with all crystal- and microscope-dependent factors in c_m. Sums over atoms are real matrix products of cosines and
-sines: E(-k_y) = conj E(k_y) halves the arithmetic of the complex form.
+with all crystal- and microscope-dependent factors in c_m. The sums over atoms are matrix products (`structure_sums`: on CuPy, and
+in double precision as the reference) or a non-uniform FFT (`gridded_sums`: on NumPy in single precision).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import scipy.fft
 
 from scant.errors import InputError
 from scant.physics import optics as op
+from scant.physics.gridded_sums import GriddedSums
 from scant.physics.scattering import scattering_amplitude_angstrom2
-
-Waves = tuple[Any, Any, Any, Any, Any]
+from scant.physics.structure_sums import Band, MatrixSums
+from scant.xp import to_numpy
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,18 @@ class ForwardModel:
         height, width = grid.padded_shape
         pixel = grid.pixel_size_angstrom
         cutoff = min(optics.cutoff_per_angstrom, 0.499 / pixel)
-        self._n_ky, self._n_kx = int(cutoff * height * pixel), int(cutoff * width * pixel)
-        ky = np.arange(-self._n_ky, self._n_ky + 1) / (height * pixel)
-        kx = np.arange(self._n_kx + 1) / (width * pixel)
-        self._kx = xp.asarray(2 * np.pi * kx, self.dtype)
-        self._ky = xp.asarray(2 * np.pi * ky[self._n_ky :], self.dtype)
+        self.band = Band(int(cutoff * height * pixel), int(cutoff * width * pixel), height * pixel, width * pixel)
+        offset = grid.pad_px * pixel
+        gridded = xp is np and self.dtype == np.float32
+        self._sums = GriddedSums(self.band, n_orders, offset) if gridded else MatrixSums(self.band, n_orders, offset, xp, self.dtype)
         species = np.atleast_2d(species)
         self.elements = sorted(set(species.ravel()) - {""})
         if not self.elements:
             raise InputError("the structure has no atoms: nothing to image")
         # One element and no padding, the usual case, needs no weights at all.
         everyone = bool((species == self.elements[0]).all())
-        self._members = [None if everyone else xp.asarray((species == name)[..., None], self.dtype) for name in self.elements]
-        self._tables(kx[None, :], ky[:, None])
+        self._members = [None if everyone else xp.asarray(species == name, self.dtype) for name in self.elements]
+        self._tables(*self.band.k_per_angstrom)
 
     def _tables(self, kx: np.ndarray, ky: np.ndarray) -> None:
         """c_m(k) of the linear image and the wave factors of the quadratic one, one table per species."""
@@ -103,57 +103,35 @@ class ForwardModel:
         k = np.hypot(np.fft.fftfreq(height, pixel)[:, None], np.fft.rfftfreq(width, pixel)[None, :])
         return op.image_envelope(self.optics, k)
 
-    # -- sums over atoms -------------------------------------------------------------------------------------------
-
-    def _waves(self, positions: Any) -> Waves:
-        """cos and sin of k_x x and k_y y, (B, N, K) each, and heights (B, N, 1)."""
-        xp = self.xp
-        offset = self.grid.pad_px * self.grid.pixel_size_angstrom
-        phase_x = (positions[..., 0:1] + offset).astype(self.dtype) * self._kx
-        phase_y = (positions[..., 1:2] + offset).astype(self.dtype) * self._ky
-        return xp.cos(phase_x), xp.sin(phase_x), xp.cos(phase_y), xp.sin(phase_y), positions[..., 2:3].astype(self.dtype)
-
-    def _structure_sums(self, waves: Waves, members: Any) -> Any:
-        """S_m(k) = sum_j z_j^m exp(-2 pi i k.r_j) over the members of one species: (B, M, 2 Ky + 1, Kx + 1) complex."""
-        xp = self.xp
-        cos_x, sin_x, cos_y, sin_y, z = waves
-        rows = xp.concatenate([cos_y, sin_y], axis=-1)
-        columns = [xp.concatenate([cos_x, -sin_x], axis=-1)]
-        if members is not None:
-            columns[0] = columns[0] * members
-        for _ in range(1, self.n_orders):
-            columns.append(columns[-1] * z)
-        product = xp.matmul(rows.swapaxes(-1, -2), xp.concatenate(columns, axis=-1))
-        n_y, n_x = self._n_ky + 1, self._n_kx + 1
-        product = product.reshape(-1, 2, n_y, self.n_orders, 2, n_x)
-        even = product[:, 0, :, :, 0] + 1j * product[:, 0, :, :, 1]
-        odd = product[:, 1, :, :, 1] - 1j * product[:, 1, :, :, 0]
-        return xp.concatenate([(even - odd)[:, :0:-1], even + odd], axis=1).swapaxes(1, 2)
-
-    def _to_image(self, band: Any) -> Any:
-        """Padded real image (B, H, W) of the half-plane band (B, 2 Ky + 1, Kx + 1)."""
+    def to_image(self, band: Any) -> Any:
+        """Padded real image (B, H, W) of the half-plane band (B, 2 n_ky + 1, n_kx + 1)."""
         height, width = self.grid.padded_shape
+        n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
         spectrum = self.xp.zeros((band.shape[0], height, width // 2 + 1), band.dtype)
-        spectrum[:, : self._n_ky + 1, : self._n_kx + 1] = band[:, self._n_ky :]
-        spectrum[:, -self._n_ky :, : self._n_kx + 1] = band[:, : self._n_ky]
+        spectrum[:, : n_ky + 1, :n_x] = band[:, n_ky:]
+        spectrum[:, -n_ky:, :n_x] = band[:, :n_ky]
         return self.fft.irfft2(spectrum, s=(height, width)) * (height * width)
+
+    def atom_bands(self) -> tuple[np.ndarray, np.ndarray]:
+        """Half-plane spectra of the linear image of one atom of the first element at the origin, and of its derivative by height."""
+        return to_numpy(self._linear[0][0]).astype(complex), to_numpy(self._linear[0][1]).astype(complex)
 
     # -- images ----------------------------------------------------------------------------------------------------
 
-    def linear_image(self, positions: Any) -> tuple[Any, Waves]:
+    def linear_image(self, positions: Any) -> tuple[Any, Any]:
         """2 Re psi_s in the view, (B, H, W), and the atoms' waves, which `gradient` wants back."""
-        waves = self._waves(positions)
-        band = sum((table * self._structure_sums(waves, who)).sum(axis=1) for table, who in zip(self._linear, self._members))
-        return self._to_image(band)[(slice(None), *self.grid.view)], waves
+        waves = self._sums.waves(positions)
+        band = sum((table * self._sums.sums(waves, who)).sum(axis=1) for table, who in zip(self._linear, self._members))
+        return self.to_image(band)[(slice(None), *self.grid.view)], waves
 
     def quadratic_image(self, positions: Any, n_defocus: int = 5) -> Any:
         """|psi_s|^2 in the view, (B, H, W), averaged over the focal spread by Gauss-Hermite quadrature."""
         xp = self.xp
         forward: Any = 0
         backward: Any = 0
-        waves = self._waves(positions)
+        waves = self._sums.waves(positions)
         for table, members in zip(self._wave, self._members):
-            sums = self._structure_sums(waves, members)
+            sums = self._sums.sums(waves, members)
             forward = forward + (table[:, 0] * sums).sum(axis=1)
             backward = backward + (table[:, 1] * sums).sum(axis=1)
         nodes, weights = np.polynomial.hermite_e.hermegauss(n_defocus if self.optics.focal_spread_angstrom > 0 else 1)
@@ -162,7 +140,7 @@ class ForwardModel:
             shift = xp.exp(1j * self._lambda_pi_k2 * self.dtype.type(node * self.optics.focal_spread_angstrom))
             wave_k, mirrored_k = forward * shift, backward * xp.conj(shift)
             # psi = Re part + i Im part; both are real images with half-plane spectra (psi(k) +- psi*(-k)) / 2.
-            real, imaginary = self._to_image((wave_k + mirrored_k) / 2), self._to_image((wave_k - mirrored_k) / 2j)
+            real, imaginary = self.to_image((wave_k + mirrored_k) / 2), self.to_image((wave_k - mirrored_k) / 2j)
             intensity = intensity + self.dtype.type(weight) * (real**2 + imaginary**2)
         spectrum = self.fft.rfft2(intensity) * self._image_envelope
         return self.fft.irfft2(spectrum, s=self.grid.padded_shape)[(slice(None), *self.grid.view)].astype(self.dtype)
@@ -173,53 +151,14 @@ class ForwardModel:
 
     # -- gradient --------------------------------------------------------------------------------------------------
 
-    def gradient(self, slope: Any, waves: Waves) -> Any:
+    def gradient(self, slope: Any, waves: Any) -> Any:
         """d E / d positions, (B, N, 3), of an energy whose slope d E / d linear image is given, (B, H, W)."""
         xp = self.xp
         height, width = self.grid.padded_shape
+        n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
         padded = xp.zeros((slope.shape[0], height, width), self.dtype)
         padded[(slice(None), *self.grid.view)] = slope
         spectrum = xp.conj(self.fft.rfft2(padded))
-        band = xp.concatenate([spectrum[:, -self._n_ky :, : self._n_kx + 1], spectrum[:, : self._n_ky + 1, : self._n_kx + 1]], axis=1)
+        band = xp.concatenate([spectrum[:, -n_ky:, :n_x], spectrum[:, : n_ky + 1, :n_x]], axis=1)
         band[:, :, 1:] *= 2
-        total: Any = 0
-        for table, members in zip(self._linear, self._members):
-            forces = self._pull_back(band[:, None] * table, waves)
-            total = total + (forces if members is None else forces * members)
-        return total
-
-    def _pull_back(self, slopes: Any, waves: Waves) -> Any:
-        """Gradient of Re sum_k,m slopes_m(k) S_m(k) with respect to (x, y, z) of each atom: (B, N, 3)."""
-        xp = self.xp
-        cos_x, sin_x, cos_y, sin_y, z = waves
-        centre = self._n_ky
-        upper = slopes[:, :, centre:]
-        lower = xp.concatenate([xp.zeros_like(upper[:, :, :1]), slopes[:, :, centre - 1 :: -1][:, :, : self._n_ky]], axis=2)
-        even, odd = upper + lower, (upper - lower) * -1j
-        ky = self._ky[:, None]
-        blocks = [xp.concatenate([even, odd], axis=2), xp.concatenate([odd * ky, -even * ky], axis=2)]
-        n_b, n_x = slopes.shape[0], self._n_kx + 1
-        stacked = xp.stack(blocks, axis=1)
-        matrix = xp.stack([stacked.real, stacked.imag], axis=-2).transpose(0, 3, 1, 2, 4, 5)
-        matrix = xp.ascontiguousarray(matrix).reshape(n_b, 2 * (self._n_ky + 1), -1)
-        rows = xp.concatenate([cos_y, sin_y], axis=-1)
-        sums = xp.matmul(rows, matrix).reshape(n_b, -1, 2, self.n_orders, 2, n_x)
-        value, by_y, by_z = self._horner(sums[:, :, 0], z), self._horner(sums[:, :, 1], z), self._horner_slope(sums[:, :, 0], z)
-        grad_x = (self._kx * (cos_x * value[:, :, 1] - sin_x * value[:, :, 0])).sum(-1)
-        grad_y = (cos_x * by_y[:, :, 0] + sin_x * by_y[:, :, 1]).sum(-1)
-        grad_z = (cos_x * by_z[:, :, 0] + sin_x * by_z[:, :, 1]).sum(-1)
-        return xp.stack([grad_x, grad_y, grad_z], axis=-1)
-
-    def _horner(self, sums: Any, z: Any) -> Any:
-        """sum_m z^m sums_m: (B, N, 2, Kx)."""
-        total = sums[:, :, -1]
-        for m in range(self.n_orders - 2, -1, -1):
-            total = total * z[..., None] + sums[:, :, m]
-        return total
-
-    def _horner_slope(self, sums: Any, z: Any) -> Any:
-        """sum_m m z^(m-1) sums_m: (B, N, 2, Kx)."""
-        total = (self.n_orders - 1) * sums[:, :, -1]
-        for m in range(self.n_orders - 2, 0, -1):
-            total = total * z[..., None] + m * sums[:, :, m]
-        return total
+        return sum(self._sums.pull_back(band[:, None] * table, waves, who) for table, who in zip(self._linear, self._members))

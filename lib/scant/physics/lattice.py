@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_matrix, identity
+from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 
 from scant.errors import InputError
@@ -101,6 +103,26 @@ def bonds_from_positions(positions: np.ndarray, cutoff_angstrom: float) -> np.nd
 def bond_lengths(positions: np.ndarray, bonds: np.ndarray) -> np.ndarray:
     """Length (M,) in A of each bond (M, 2)."""
     return np.linalg.norm(positions[bonds[:, 1]] - positions[bonds[:, 0]], axis=1)
+
+
+def flat_sites(positions: np.ndarray, bonds: np.ndarray, lattice_constant_angstrom: float) -> np.ndarray:
+    """Sites (N, 2) in A on the flat honeycomb lattice that atoms at positions (N, 2 or 3) with these bonds (M, 2) come from.
+
+    Every bond is given the nearest of the lattice's six bond directions and its length; sites follow by least squares over the
+    bond graph, with the centre of the positions. Around a turned bond or a vacancy they bridge what does not fit.
+    """
+    step = positions[bonds[:, 1], :2] - positions[bonds[:, 0], :2]
+    angle = np.arctan2(step[:, 1], step[:, 0])
+    rotation = np.angle(np.exp(6j * angle).mean()) / 6
+    angle = rotation + np.round((angle - rotation) / (np.pi / 3)) * np.pi / 3
+    ideal = lattice_constant_angstrom / math.sqrt(3) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rows = np.tile(np.arange(len(bonds)), 2)
+    signs = np.repeat([-1.0, 1.0], len(bonds))
+    along = coo_matrix((signs, (rows, bonds.T.ravel())), shape=(len(bonds), len(positions))).tocsr()
+    # The weak tie to the positions fixes the sheet's place and that of pieces which no bond joins to it.
+    tie = 1e-6
+    normal = (along.T @ along + tie * identity(len(positions))).tocsc()
+    return spsolve(normal, along.T @ ideal + tie * positions[:, :2])
 
 
 def rings(bonds: np.ndarray, positions: np.ndarray, longest: int = 12) -> list[np.ndarray]:

@@ -26,6 +26,10 @@ class Optics:
     objective_aperture_mrad: float | None = None
     astigmatism_x_angstrom: float = 0.0
     astigmatism_y_angstrom: float = 0.0
+    coma_x_angstrom: float = 0.0
+    coma_y_angstrom: float = 0.0
+    threefold_x_angstrom: float = 0.0
+    threefold_y_angstrom: float = 0.0
     envelope_b_angstrom2: float = 0.0
     contrast_scale: float = 1.0
 
@@ -49,16 +53,21 @@ class Optics:
 
 
 def aberration_phase_rad(optics: Optics, kx_per_angstrom: np.ndarray, ky_per_angstrom: np.ndarray) -> np.ndarray:
-    """chi(k) = -pi lambda df k^2 + pi/2 Cs lambda^3 k^4, df = defocus + two-fold astigmatism along the direction of k.
+    """chi(k) = -pi lambda df k^2 + pi/2 Cs lambda^3 k^4 + 2 pi/3 lambda^2 k^3 (coma + three-fold), df with two-fold astigmatism.
 
-    The astigmatism (A_x, A_y) adds A_x cos 2phi + A_y sin 2phi to the defocus (Krivanek C12 with its angle as a vector).
+    The astigmatism (A_x, A_y) adds A_x cos 2phi + A_y sin 2phi to the defocus (Krivanek C12 with its angle as a vector); coma is
+    C21 cos(phi - phi21) and three-fold astigmatism C23 cos 3(phi - phi23), as vectors C21 (cos phi21, sin phi21) and
+    C23 (cos 3 phi23, sin 3 phi23) (Krivanek et al., Ultramicroscopy 78 (1999) 1).
     """
     lam = optics.wavelength_angstrom
     k2 = kx_per_angstrom**2 + ky_per_angstrom**2
     focus = optics.defocus_angstrom * k2
     focus = focus + optics.astigmatism_x_angstrom * (kx_per_angstrom**2 - ky_per_angstrom**2)
     focus = focus + optics.astigmatism_y_angstrom * 2 * kx_per_angstrom * ky_per_angstrom
-    return -np.pi * lam * focus + 0.5 * np.pi * optics.cs_angstrom * lam**3 * k2**2
+    odd = (optics.coma_x_angstrom * kx_per_angstrom + optics.coma_y_angstrom * ky_per_angstrom) * k2
+    odd = odd + optics.threefold_x_angstrom * kx_per_angstrom * (kx_per_angstrom**2 - 3 * ky_per_angstrom**2)
+    odd = odd + optics.threefold_y_angstrom * ky_per_angstrom * (3 * kx_per_angstrom**2 - ky_per_angstrom**2)
+    return -np.pi * lam * focus + 2 / 3 * np.pi * lam**2 * odd + 0.5 * np.pi * optics.cs_angstrom * lam**3 * k2**2
 
 
 def wave_transfer(optics: Optics, kx_per_angstrom: np.ndarray, ky_per_angstrom: np.ndarray) -> np.ndarray:

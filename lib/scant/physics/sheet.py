@@ -21,7 +21,8 @@ class SheetSettings:
     """A periodic sheet that covers a view of width x height with a margin on every side. Raises InputError out of range.
 
     The sheet is compressed by `compression` of its lattice constant in x and y: a free-standing sheet held so buckles into
-    ripples (0.5 % over 40 A: 0.3 to 0.8 A rms; 1 %: 0.9 A). The first frame comes after `equilibration_ps`.
+    ripples (0.5 % over 40 A: 0.3 to 0.8 A rms; 1 %: 0.9 A). The first frame comes after `equilibration_ps`. Defects lie in the view, or in
+    its central square of side `defect_zone_angstrom`.
     """
 
     width_angstrom: float
@@ -36,6 +37,7 @@ class SheetSettings:
     equilibration_ps: float = 2.0
     vacancies: int = 0
     stone_wales: int = 0
+    defect_zone_angstrom: float | None = None
 
     def __post_init__(self) -> None:
         checked(self.width_angstrom, "width", "A", 5.0, 2000.0)
@@ -104,15 +106,16 @@ def _flat_sheet(settings: SheetSettings) -> tuple[np.ndarray, tuple[float, float
 
 
 def _with_defects(flat: np.ndarray, cell: tuple[float, float], settings: SheetSettings, rng: np.random.Generator) -> np.ndarray:
-    """Turn bonds and take atoms out at random places inside the view, at least `DEFECT_SPACING_ANGSTROM` apart."""
+    """Turn bonds and take atoms out at random places inside the zone, at least `DEFECT_SPACING_ANGSTROM` apart."""
     view = np.array([settings.width_angstrom, settings.height_angstrom])
+    zone = view if settings.defect_zone_angstrom is None else np.full(2, settings.defect_zone_angstrom)
     wanted = settings.vacancies + settings.stone_wales
     places: list[np.ndarray] = []
-    for candidate in rng.permutation(flat[((flat > 0) & (flat < view)).all(axis=1)]):
+    for candidate in rng.permutation(flat[(np.abs(flat - view / 2) < zone / 2).all(axis=1)]):
         if len(places) < wanted and all(np.linalg.norm(candidate - place) >= DEFECT_SPACING_ANGSTROM for place in places):
             places.append(candidate)
     if len(places) < wanted:
-        raise InputError(f"{wanted} defects do not fit a view of {view[0]} x {view[1]} A; {len(places)} do, at {DEFECT_SPACING_ANGSTROM} A")
+        raise InputError(f"{wanted} defects do not fit {zone[0]:g} x {zone[1]:g} A; {len(places)} do, at {DEFECT_SPACING_ANGSTROM} A")
     gone = [int(np.linalg.norm(flat - place, axis=1).argmin()) for place in places[: settings.vacancies]]
     for place in places[settings.vacancies :]:
         bonds = bonds_from_positions(flat, BOND_CUTOFF_PER_LATTICE_CONSTANT * settings.lattice_constant_angstrom)

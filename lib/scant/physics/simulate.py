@@ -14,6 +14,8 @@ from scant.physics.sheet import SheetSettings, ThermalSheet, thermal_sheet
 from scant.rng import stream
 
 EDGE_ANGSTROM = 4.0
+# Side of the central square that takes the defects, of the view's: it stays in view whatever the rotation.
+DEFECT_ZONE = 0.6
 REFERENCE_FRAMES = 400
 
 
@@ -32,6 +34,17 @@ class View:
 
 
 @dataclass(frozen=True)
+class Specimen:
+    """A sheet at a temperature under a potential, with defects in the middle of the view, relaxed and warm like the rest."""
+
+    temperature_k: float = 300.0
+    lattice_constant_angstrom: float = 2.46
+    potential: str = "lcbop"
+    n_vacancies: int = 0
+    n_stone_wales: int = 0
+
+
+@dataclass(frozen=True)
 class TrueFrame:
     """Truth of one frame in its own raw coordinates: positions (N, 3) in angstrom of all atoms imaged, ids (N,), drift (x, y)."""
 
@@ -41,22 +54,19 @@ class TrueFrame:
     drift_angstrom: np.ndarray
 
 
-def true_frames(
-    view: View, n_frames: int, *, n_vacancies: int, temperature_k: float, lattice_constant_angstrom: float, seed: int
-) -> list[TrueFrame]:
+def true_frames(view: View, n_frames: int, specimen: Specimen, seed: int) -> list[TrueFrame]:
     """Snapshots of a free-standing sheet that drifts and is turned in the view, heights relative to the mean plane."""
     reach = view.size_angstrom * np.sqrt(2) + 2 * EDGE_ANGSTROM + view.drift_angstrom_per_frame * n_frames
     settings = SheetSettings(
-        width_angstrom=reach, height_angstrom=reach, n_frames=n_frames, temperature_k=temperature_k,
-        lattice_constant_angstrom=lattice_constant_angstrom, vacancies=0,
+        width_angstrom=reach, height_angstrom=reach, n_frames=n_frames, temperature_k=specimen.temperature_k,
+        lattice_constant_angstrom=specimen.lattice_constant_angstrom, potential=specimen.potential,
+        vacancies=specimen.n_vacancies, stone_wales=specimen.n_stone_wales, defect_zone_angstrom=DEFECT_ZONE * view.size_angstrom,
     )  # fmt: skip
     sheet = thermal_sheet(settings, seed)
     rng = stream(seed, "simulate-view")
     steps = rng.normal(0, view.drift_angstrom_per_frame, (n_frames, 2)) + view.drift_angstrom_per_frame * rng.normal(0, 0.5, 2)
     drift = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)[:-1]])
-    seen = [_seen(sheet, n, view, drift[n]) for n in range(n_frames)]
-    gone = _vacancies(seen[0], view, n_vacancies, rng)
-    return [_without(frame, gone) for frame in seen]
+    return [_seen(sheet, n, view, drift[n]) for n in range(n_frames)]
 
 
 def _seen(sheet: ThermalSheet, n: int, view: View, drift: np.ndarray) -> TrueFrame:
@@ -65,18 +75,6 @@ def _seen(sheet: ThermalSheet, n: int, view: View, drift: np.ndarray) -> TrueFra
     xyz[:, :2] = xyz[:, :2] @ np.array([[c, s], [-s, c]]) + view.size_angstrom / 2 + drift
     near = np.all((xyz[:, :2] > -EDGE_ANGSTROM) & (xyz[:, :2] < view.size_angstrom + EDGE_ANGSTROM), axis=1)
     return TrueFrame(xyz[near], np.asarray(sheet.species)[near], np.asarray(sheet.ids)[near], drift)
-
-
-def _vacancies(frame: TrueFrame, view: View, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Ids of atoms to leave out, at least a sixth of the view away from its edge."""
-    rim = view.size_angstrom / 6
-    inner = np.all((frame.positions[:, :2] > rim) & (frame.positions[:, :2] < view.size_angstrom - rim), axis=1)
-    return rng.choice(np.sort(frame.ids[inner]), number, replace=False)
-
-
-def _without(frame: TrueFrame, ids: np.ndarray) -> TrueFrame:
-    stay = ~np.isin(frame.ids, ids)
-    return TrueFrame(frame.positions[stay], frame.species[stay], frame.ids[stay], frame.drift_angstrom)
 
 
 def relative_image(frame: TrueFrame, optics: Optics, view: View) -> np.ndarray:

@@ -167,18 +167,31 @@ def atom_energy_and_gradient(positions: Any, table: NeighbourTable, parameters: 
     positions: (..., N, 3) in A, or (..., F, N, 3) for a table of F stacked structures, in float32 or float64. Raises
     InputError where the shape does not fit the table.
     """
+    xp = array_module(positions)
+    check_shape(positions, table)
+    unit, length = bond_vectors(xp, site_major(xp, positions, table), table)
+    energy, radial, angular, cosines = _bond_terms(xp, unit, length, table, parameters)
+    gradient = xp.moveaxis(push_and_pull(xp, unit, length, radial, angular, cosines, table), 0, -1)
+    return energy.sum(axis=1).reshape(positions.shape[:-1]), gradient.reshape(positions.shape)
+
+
+def check_shape(positions: Any, table: NeighbourTable) -> None:
+    """InputError unless positions (..., N, 3), or (..., F, N, 3) for stacked structures, fit the table."""
     if positions.shape[-1] != 3 or positions.shape[-1 - len(table.shape) : -1] != table.shape:
         raise InputError(f"positions have shape {positions.shape}; this table needs (..., {', '.join(map(str, table.shape))}, 3)")
-    xp = array_module(positions)
-    sites = math.prod(table.shape)
-    xyz = xp.ascontiguousarray(xp.moveaxis(positions.reshape(-1, sites, 3), -1, 0))
-    unit, length = _bond_vectors(xp, xyz, table)
-    energy, radial, angular, cosines = _bond_terms(xp, unit, length, table, parameters)
+
+
+def site_major(xp: Any, positions: Any, table: NeighbourTable) -> Any:
+    """Positions (..., N, 3) as (3, B, sites)."""
+    return xp.ascontiguousarray(xp.moveaxis(positions.reshape(-1, math.prod(table.shape), 3), -1, 0))
+
+
+def push_and_pull(xp: Any, unit: Any, length: Any, radial: Any, angular: list[Any], cosines: list[Any], table: NeighbourTable) -> Any:
+    """Gradient (3, B, sites) of the total energy from the derivatives of the sites' energies by length and by cosine."""
     push = _bond_gradient(xp, unit, length, radial, angular, cosines)
-    pulled = xp.take(push.reshape(3, -1, table.slots * sites), table.reverse_index, axis=-1).reshape(push.shape)
+    pulled = xp.take(push.reshape(3, -1, push.shape[2] * push.shape[3]), table.reverse_index, axis=-1).reshape(push.shape)
     pulled -= push
-    gradient = xp.moveaxis(pulled.sum(axis=2), 0, -1)
-    return energy.sum(axis=1).reshape(positions.shape[:-1]), gradient.reshape(positions.shape)
+    return pulled.sum(axis=2)
 
 
 def energy_and_gradient(positions: Any, table: NeighbourTable, parameters: TersoffParameters) -> tuple[Any, Any]:
@@ -225,7 +238,7 @@ def _lay_out(neighbours: np.ndarray, mask: np.ndarray, reverse: np.ndarray, lost
     )
 
 
-def _bond_vectors(xp: Any, xyz: Any, table: NeighbourTable) -> tuple[Any, Any]:
+def bond_vectors(xp: Any, xyz: Any, table: NeighbourTable) -> tuple[Any, Any]:
     """Unit vectors (3, B, K, sites) from each site to its neighbours, and lengths; a missing bond has length 1 and vector 0."""
     vector = xp.take(xyz, table.gather_index, axis=-1).reshape(*xyz.shape[:2], table.slots, -1)
     vector -= xyz[:, :, None]

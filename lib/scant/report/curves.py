@@ -198,10 +198,17 @@ def md_figure(md: pl.DataFrame) -> Figure:
 
 
 @styled
-def dose_figure(dose: pl.DataFrame, summary: dict[str, Any] | None = None) -> Figure:
-    """3D RMSD over dose: every twin, their median, the source's points, the criterion and the threshold's interval."""
-    figure = new_figure(3.5, 5.4)
+def dose_figure(dose: pl.DataFrame, summary: dict[str, Any] | None = None, bound: pl.DataFrame | None = None) -> Figure:
+    """3D RMSD over dose: every twin, their median with and without the window, the bound, the source's points, the threshold's interval."""
+    figure = new_figure(3.7, 5.4)
     axes = figure.subplots()
+    for window in dose["window"].unique().sort().to_list()[:-1]:
+        alone = dose.filter(window=window).group_by("dose_e_per_angstrom2").agg(pl.col("rmsd_3d_angstrom").median())
+        alone = alone.sort("dose_e_per_angstrom2")
+        axes.plot(*alone.to_numpy().T, "s--", color=GREY, markersize=3, linewidth=1.0, label=f"median, window {window}", zorder=2)
+    dose = dose.filter(window=dose["window"].max())
+    if bound is not None:
+        axes.plot(bound["dose_e_per_angstrom2"], bound["bound_3d_angstrom"], "-.", color=GREEN, linewidth=1.2, label="bound", zorder=2)
     good = dose["succeeded"].fill_null(False).to_numpy()
     d, rmsd = _numbers(dose, "dose_e_per_angstrom2"), _numbers(dose, "rmsd_3d_angstrom")
     axes.scatter(d[good], rmsd[good], s=12, color=SKY, alpha=0.8, label="twins", zorder=3)
@@ -219,7 +226,8 @@ def dose_figure(dose: pl.DataFrame, summary: dict[str, Any] | None = None) -> Fi
         axes.axvspan(low, high, color=GREEN, alpha=0.18, linewidth=0, label="threshold, 95 % interval")
     axes.set(xscale="log", yscale="log", xlabel="dose per frame (e/Å²)", ylabel="3D RMSD (Å)")
     plain_log_ticks(axes.yaxis)
-    everything = np.concatenate([rmsd[np.isfinite(rmsd)], SOURCE_RMSD_ANGSTROM])
+    lowest = np.empty(0) if bound is None else bound["bound_3d_angstrom"].to_numpy()
+    everything = np.concatenate([rmsd[np.isfinite(rmsd)], SOURCE_RMSD_ANGSTROM, lowest])
     axes.set_ylim(0.8 * everything.min(), 1.35 * everything.max())
     figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -49,6 +49,8 @@ class ReportInputs:
     provenance: dict[str, Any] = field(default_factory=dict)
     md: pl.DataFrame | None = None
     dose: pl.DataFrame | None = None
+    dose_bound: pl.DataFrame | None = None
+    defocus_bound: pl.DataFrame | None = None
     dose_summary: dict[str, Any] | None = None
     failures: pl.DataFrame | None = None
     example: ExampleImages | None = None

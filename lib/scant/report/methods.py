@@ -14,7 +14,7 @@ REFERENCES = (
     "IEEE Trans. Image Process. 16, 2080 (2007).",
     "J. Madsen, T. Susi, The abTEM code: transmission electron microscopy from first principles, Open Res. Europe 1, 24 (2021).",
     "I. Lobato, D. Van Dyck, An accurate parameterization for scattering factors, Acta Cryst. A 70, 636 (2014).",
-    "J. Tersoff, Modeling solid-state chemistry: interatomic potentials for multicomponent systems, Phys. Rev. B 39, 5566 (1989).",
+    "J. H. Los and A. Fasolino, Intrinsic long-range bond-order potential for carbon, Phys. Rev. B 68, 024107 (2003).",
     "A. P. Thompson et al., LAMMPS: a flexible simulation tool for particle-based materials modeling, "
     "Comput. Phys. Commun. 271, 108171 (2022).",
     "A. Vehtari et al., Rank-normalization, folding, and localization: an improved R-hat, Bayesian Anal. 16, 667 (2021).",
@@ -28,15 +28,16 @@ def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool) -> tuple[str
     """The methods, leaving out what was not done."""
     text = [
         "Raw counts were corrected for offset, gain and bad pixels; bad pixels carry no weight. Denoised and averaged images [2] "
-        "serve detection, start values and pictures only, never the likelihood.",
+        "serve detection, the search for the basin and pictures only, never the likelihood.",
     ]
     if heights:
         text.append(
             "Positions are estimated frame by frame under the energy E = −log likelihood(frame | structure, optics, detector) + "
             "U(structure) / kT, which has no free weights. The image model uses one complex scattering amplitude per atom [3, 4] "
-            "and each atom's height as its own defocus; U is a Tersoff potential [5]. Annealing with Metropolis acceptance ends "
-            "at τ = 1, the posterior; the estimate is the mean of its samples and σ their standard "
-            "deviation, widened by 1.18 in the plane and 1.36 in height for the error of the prior; r̂ judges convergence [7]."
+            "and each atom's height as its own defocus; U is the LCBOP potential [5] on the crystal's bonds, its "
+            "lengths scaled to the crystal. Annealing by Metropolis-corrected Hamiltonian moves looks for the basin on the mean of the "
+            "neighbouring frames and then samples the frame's own posterior, τ = 1: the estimate is the mean of its samples and σ "
+            "their standard deviation, the chains' disagreement included; r̂ judges convergence [7]."
         )
     else:
         text.append("Positions are local fits to the columns in the plane of the image; no heights were sought.")

@@ -211,17 +211,35 @@ def dose_section(found: Findings) -> Section | None:
     text: tuple[str, ...] = ()
     if summary:
         text = (f"Reconstruction meets the criterion (3D RMSD below {summary['criterion_angstrom']:g} Å) {_threshold_words(summary)}.",)
-    caption = "3D RMSD of synthetic twins over the dose per frame. Diamonds: the values that Zhang et al. [1] report."
-    picture = Picture("dose", figures.dose_figure(dose, summary), caption, "3D RMSD over dose with the threshold interval.")
-    table = dose.group_by("dose_e_per_angstrom2").agg(
+    caption = (
+        "3D RMSD of synthetic twins over the dose per frame, found with the help of the neighbouring frames and (window 1) without. "
+        "Bound: Bayesian Cramér-Rao. Diamonds: the values that Zhang et al. [1] report."
+    )
+    bound, defocus = found.inputs.dose_bound, found.inputs.defocus_bound
+    picture = Picture("dose", figures.dose_figure(dose, summary, bound), caption, "3D RMSD over dose with the bound and the threshold.")
+    table = dose.group_by("dose_e_per_angstrom2", "window").agg(
         pl.len().alias("twins × frames"),
         pl.col("rmsd_3d_angstrom").median().alias("median 3D RMSD (Å)"),
         pl.col("succeeded").fill_null(False).mean().alias("share succeeded"),
         pl.col("recall").mean().alias("recall"),
         pl.col("precision").mean().alias("precision"),
     )
-    table = table.sort("dose_e_per_angstrom2").rename({"dose_e_per_angstrom2": "dose (e/Å²)"})
-    return Section("dose", "Dose threshold", text, (Table("The dose series.", table, "dose_series.csv"),), (picture,))
+    if bound is not None:
+        columns = {"bound_3d_angstrom": "bound, 3D (Å)", "image_alone_z_angstrom": "bound on z without prior (Å)"}
+        table = table.join(bound.select("dose_e_per_angstrom2", *columns).rename(columns), on="dose_e_per_angstrom2", how="left")
+    table = table.sort("dose_e_per_angstrom2", "window").rename({"dose_e_per_angstrom2": "dose (e/Å²)"})
+    tables = [Table("The dose series.", table, "dose_series.csv")]
+    if defocus is not None:
+        best = defocus.sort("bound_z_angstrom").row(0, named=True)
+        text += (
+            f"By the bound, of the defoci in the table {best['defocus_angstrom']:.0f} Å tells most of the heights at this dose "
+            f"({best['bound_z_angstrom']:.3f} Å).",
+        )
+        shown = defocus.rename(
+            {"defocus_angstrom": "defocus (Å)", "bound_z_angstrom": "bound on z (Å)", "bound_xy_angstrom": "bound on x, y (Å)"}
+        )
+        tables.append(Table("What another defocus would have told.", shown, "defocus_bound.csv"))
+    return Section("dose", "Dose threshold", text, tuple(tables), (picture,))
 
 
 def _threshold_words(summary: dict[str, Any]) -> str:

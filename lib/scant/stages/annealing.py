@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
 from scant.inference.prepare import frame_problem, grid_around
 from scant.inference.refine import FrameEstimate, FrameProblem, RefineSettings, refine_frames
-from scant.io.store import read_frames
+from scant.io.store import StackReader, read_frames
 from scant.io.structures import read_table
 from scant.physics.optics import Optics
 from scant.stages.localising import columns_of
@@ -26,7 +26,8 @@ ATOMS = {
 }  # fmt: skip
 CONVERGENCE = {
     "energy": pl.Float64, "chains_in_basin": pl.Int64, "reduced_chi2": pl.Float64, "correlation": pl.Float64, "intensity_e": pl.Float64,
-    "acceptance": pl.Float64, "r_hat": pl.Float64, "chain_spread_z_angstrom": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
+    "acceptance": pl.Float64, "r_hat": pl.Float64, "chain_spread_z_angstrom": pl.Float64,
+    "defocus_angstrom": pl.Float64, "sigma_defocus_angstrom": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
 }  # fmt: skip
 
 
@@ -41,10 +42,12 @@ class Annealed:
 
 @dataclass(frozen=True)
 class AnnealTask:
-    """Called with a tuple of frames by a worker; reads raw counts and sites, anneals the batch."""
+    """Called with a tuple of frames by a worker; reads raw counts, the window means that guide the search, and sites; anneals the batch."""
 
     movie: str
     sites: str
+    averaged: str
+    n_averaged: Mapping[int, int]
     detector: Detector
     optics: Optics
     pixel_size_angstrom: float
@@ -65,7 +68,13 @@ class AnnealTask:
         """One frame as the annealer wants it, flat to begin with."""
         raw = read_frames(self.movie, frame, frame + 1)[0]
         counts_e, weights = counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
-        return frame_problem(frame, counts_e, weights, columns_of(rows), self.pixel_size_angstrom, self.species)
+        guide = StackReader((self.averaged,)).read(frame, frame + 1)[0], self._guide_weights(weights, frame)
+        return frame_problem(frame, counts_e, weights, columns_of(rows), self.pixel_size_angstrom, self.species, guide)
+
+    def _guide_weights(self, weights: np.ndarray, frame: int) -> np.ndarray:
+        """Inverse variances (H, W) of the window mean: hits of single frames do not matter to it, bad pixels do."""
+        usual = np.where(weights > 0, weights, np.median(weights[weights > 0]))
+        return np.where(self.detector.bad, 0, self.n_averaged[frame] * usual).astype(np.float32)
 
 
 def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from scant.inference.refine import FrameEstimate, RefineSettings, refine_frames
 from scant.inference.scoring import score
 from scant.physics.detector import counts_with_noise
 from scant.physics.optics import Optics
-from scant.physics.simulate import View, relative_image, true_frames
+from scant.physics.simulate import Specimen, View, relative_image, true_frames
 from scant.rng import stream
 from scant.stages.localising import LocaliseSettings, localise_columns
 
 TWINS = {
-    "dose_e_per_angstrom2": pl.Float64, "twin": pl.Int64, "frame": pl.Int64, "rmsd_3d_angstrom": pl.Float64,
+    "dose_e_per_angstrom2": pl.Float64, "window": pl.Int64, "twin": pl.Int64, "frame": pl.Int64, "rmsd_3d_angstrom": pl.Float64,
     "sigma_x_angstrom": pl.Float64, "sigma_y_angstrom": pl.Float64, "sigma_z_angstrom": pl.Float64,
     "claimed_sigma_z_angstrom": pl.Float64, "recall": pl.Float64, "precision": pl.Float64, "succeeded": pl.Boolean,
 }  # fmt: skip
@@ -31,7 +31,7 @@ MINIMUM_RECALL = 0.9
 
 @dataclass(frozen=True)
 class TwinTask:
-    """One twin at one dose: a short movie whose middle frame is reconstructed and scored."""
+    """One twin at one dose: a short movie whose middle frame is reconstructed and scored, with its neighbours' help and without."""
 
     optics: Optics
     view: View
@@ -41,24 +41,22 @@ class TwinTask:
     margin_angstrom: float
     settings: RefineSettings
 
-    def __call__(self, twin: int) -> dict[str, Any]:
-        """The row of the twin; the same twin has the same truth at every dose."""
-        a = self.settings.lattice_constant_angstrom
-        truth = true_frames(
-            self.view,
-            DETECTION_FRAMES,
-            n_vacancies=0,
-            temperature_k=self.settings.temperature_k,
-            lattice_constant_angstrom=a,
-            seed=self.settings.seed + twin,
-        )
+    def __call__(self, twin: int) -> list[dict[str, Any]]:
+        """The twin's rows, one for each window; the same twin has the same truth at every dose."""
+        specimen = Specimen(self.settings.temperature_k, self.settings.lattice_constant_angstrom)
+        truth = true_frames(self.view, DETECTION_FRAMES, specimen, seed=self.settings.seed + twin)
         frames = [self._expose(twin, n, relative_image(frame, self.optics, self.view)) for n, frame in enumerate(truth)]
-        row = {"dose_e_per_angstrom2": self.dose_e_per_angstrom2, "twin": twin, "frame": DETECTION_FRAMES // 2, "succeeded": False}
+        middle = DETECTION_FRAMES // 2
+        return [self._row(twin, part, truth[middle].positions) for part in (np.stack(frames), np.stack(frames[middle : middle + 1]))]
+
+    def _row(self, twin: int, frames: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+        known = {"dose_e_per_angstrom2": self.dose_e_per_angstrom2, "window": len(frames), "twin": twin, "frame": DETECTION_FRAMES // 2}
+        row = known | {"succeeded": False}
         try:
-            estimate, in_view = self._reconstruct(twin, np.stack(frames))
+            estimate, in_view = self._reconstruct(twin, frames)
         except (CalibrationError, InputError):
             return row
-        return row if estimate is None else row | self._scored(estimate, in_view, truth[DETECTION_FRAMES // 2].positions)
+        return row if estimate is None else row | self._scored(estimate, in_view, true)
 
     def _expose(self, twin: int, frame: int, image: np.ndarray) -> np.ndarray:
         mean_e = self.dose_e_per_angstrom2 * self.view.pixel_size_angstrom**2
@@ -68,12 +66,14 @@ class TwinTask:
     def _reconstruct(self, twin: int, frames: np.ndarray) -> tuple[FrameEstimate | None, np.ndarray]:
         pixel = self.view.pixel_size_angstrom
         lattice = find_lattice(frames, lattice_constant_angstrom=self.settings.lattice_constant_angstrom, pixel_size_angstrom=pixel)
-        image = frames[DETECTION_FRAMES // 2]
+        image = frames[len(frames) // 2]
         no_bad = np.zeros(image.shape, bool)
         sight = LocaliseSettings(lattice, no_bad, self.read_noise_e, max(self.excess_noise, 1.0), self.margin_angstrom, self.optics)
-        located = localise_columns(image, frames.mean(axis=0), DETECTION_FRAMES, sight)
+        located = localise_columns(image, frames.mean(axis=0), len(frames), sight)
         variance_e2 = max(self.excess_noise, 1.0) * image.mean() + self.read_noise_e**2
-        problem = frame_problem(twin, image, np.full(image.shape, 1 / variance_e2, np.float32), located, pixel, ("C", "C"))
+        weights = np.full(image.shape, 1 / variance_e2, np.float32)
+        guide = frames.mean(axis=0), len(frames) * weights
+        problem = frame_problem(twin, image, weights, located, pixel, ("C", "C"), guide)
         grid = grid_around([problem], pixel)
         estimates, _ = refine_frames([problem], self.optics, grid, self.settings)
         return (estimates[0] if estimates else None), located["in_view"]
@@ -95,6 +95,6 @@ class TwinTask:
         }
 
 
-def twins_table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    """Rows of all twins, by dose and twin."""
-    return pl.DataFrame(list(rows), schema=TWINS).fill_nan(None).sort("dose_e_per_angstrom2", "twin")
+def twins_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of all twins, by dose, window and twin."""
+    return pl.DataFrame(list(rows), schema=TWINS).fill_nan(None).sort("dose_e_per_angstrom2", "window", "twin")

@@ -4,8 +4,8 @@ ALIGN_HALO_FRAMES = 8
 rule align_pairs:
     message: "{wildcards.name}: drift between frames {wildcards.block}"
     input:
-        stacks=near_blocks(product("corrected/{block}.zarr"), ALIGN_HALO_FRAMES),
-        frames=near_blocks(product("correct/{block}.parquet"), ALIGN_HALO_FRAMES),
+        stacks=near_blocks(product("corrected/{block}.zarr"), lambda w: ALIGN_HALO_FRAMES),
+        frames=near_blocks(product("correct/{block}.parquet"), lambda w: ALIGN_HALO_FRAMES),
         signal=product("calibrate/signal.npz"),
     output:
         pairs=product("align/{block}.parquet"),

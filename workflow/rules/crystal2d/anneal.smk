@@ -6,6 +6,8 @@ rule anneal:
         detector=product("calibrate/detector.npz"),
         calibration=product("calibration.json"),
         sites=product("localise/{block}.parquet"),
+        averaged=product("averaged/{block}.zarr"),
+        counts=product("average/{block}.parquet"),
         ids=product("link/ids.parquet"),
     output:
         atoms=product("anneal/{block}.parquet"),

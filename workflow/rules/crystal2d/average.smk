@@ -1,8 +1,13 @@
+def averaging_window(w):
+    given = CONFIG.average.window
+    return window_for_dose(facts(w.name)["dose_e_per_angstrom2"]) if given == "auto" else given
+
+
 rule average:
-    message: "{wildcards.name}: {params.settings[window]}-frame mean of frames {wildcards.block}"
+    message: "{wildcards.name}: {params.window}-frame mean of frames {wildcards.block}"
     input:
-        stacks=near_blocks(product("corrected/{block}.zarr"), CONFIG.average.window // 2),
-        frames=near_blocks(product("correct/{block}.parquet"), CONFIG.average.window // 2),
+        stacks=near_blocks(product("corrected/{block}.zarr"), lambda w: averaging_window(w) // 2),
+        frames=near_blocks(product("correct/{block}.parquet"), lambda w: averaging_window(w) // 2),
         drift=product("align/drift.parquet"),
     output:
         stack=stack("averaged"),
@@ -10,7 +15,7 @@ rule average:
     log: log_of("average", block=True)
     benchmark: benchmark_of("average", block=True)
     params:
-        settings=params_for("average"),
+        window=averaging_window,
         store=product("movie.zarr"),
         seed=CONFIG.seed,
         code=code_of("average"),

@@ -26,14 +26,18 @@ rule dose_twins:
 rule dose:
     message: "{wildcards.name}: accuracy against dose"
     input:
+        calibration=product("calibration.json"),
         twins=expand(product("dose/{level}.parquet"), level=range(len(CONFIG.dose.doses_e_per_angstrom2)), allow_missing=True),
     output:
         dose=product("dose.parquet"),
         threshold=product("dose/threshold.json"),
+        bound=product("dose/bound.parquet"),
+        defocus=product("dose/defocus.parquet"),
     log: log_of("dose")
     benchmark: benchmark_of("dose")
     params:
         settings=params_for("dose"),
+        temperature_k=CONFIG.anneal.temperature_k,
         seed=CONFIG.seed,
         code=code_of("dose"),
     threads: 1

@@ -31,6 +31,8 @@ rule report:
         traces=if_optics(product("anneal/{block}.trace.parquet")),
         dose=if_optics_product("dose.parquet"),
         threshold=if_optics_product("dose/threshold.json"),
+        dose_bound=if_optics_product("dose/bound.parquet"),
+        defocus_bound=if_optics_product("dose/defocus.parquet"),
         truth=truth_of,
     output:
         page=report(product("report.html"), category="{name}", caption="../../report/report.rst"),

@@ -19,7 +19,8 @@ def anneal(inputs, outputs, params, block, threads):
     settings = refine_settings(params.settings, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
     sites = read_table(inputs.sites)
     task = AnnealTask(
-        params.store, inputs.sites, read_detector(inputs.detector), optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
+        params.store, inputs.sites, inputs.averaged, dict(read_table(inputs.counts).iter_rows()), read_detector(inputs.detector),
+        optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
         tuple(calibration["species"]), settings, params.hit_threshold_sigma, device,
     )  # fmt: skip
     frames = sites["frame"].unique().sort().to_list()

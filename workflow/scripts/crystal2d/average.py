@@ -13,7 +13,7 @@ from scant.provenance import record
 
 def average(inputs, outputs, params, block):
     start, stop = parse_label(block)
-    size = params.settings["window"]
+    size = params.window
     known = read_tables(inputs.frames)["frame"]
     first, last = max(start - size // 2, int(known.min())), min(stop + size // 2, int(known.max()) + 1)
     frames = StackReader(inputs.stacks).read(first, last)
@@ -23,7 +23,7 @@ def average(inputs, outputs, params, block):
     own = slice(start - first, stop - first)
     # A shifted neighbour does not reach the edge: there the frame itself stands in.
     image = np.where(np.isfinite(mean[own]), mean[own], frames[own])
-    provenance = record("average", seed=params.seed, params=params.settings, code=params.code)
+    provenance = record("average", seed=params.seed, params={"window": size}, code=params.code)
     write_stack(outputs.stack, params.store, start, image, provenance)
     count = used[own].reshape(stop - start, -1).max(axis=1)
     write_table(outputs.frames, pl.DataFrame({"frame": np.arange(start, stop), "n_averaged": count.astype(np.int64)}), provenance)

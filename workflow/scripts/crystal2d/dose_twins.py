@@ -24,7 +24,7 @@ def dose_twins(inputs, outputs, params, level, threads):
     twins = range(params.settings["frames_per_dose"])
     done, failures = map_frames(task, twins, stage="dose", n_workers=threads, scheduler_address=params.scheduler_address)
     provenance = record("dose", seed=params.seed, params={**params.settings, "anneal": params.anneal}, code=params.code)
-    table = twins_table(list(done.values()))
+    table = twins_table(row for rows in done.values() for row in rows)
     write_table(outputs.twins, table, provenance)
     write_table(outputs.failures, failure_table(failures), provenance)
     say(f"dose: {dose:g} e/A^2: 3D RMSD " + ", ".join("failed" if r is None else f"{r:.2f} A" for r in table["rmsd_3d_angstrom"]))

@@ -29,6 +29,8 @@ def report(inputs, outputs, params, name):
             provenance={**read_provenance(inputs.atoms), "seed": params.seed},
             md=md if len(md) else None,
             dose=read_table(inputs.dose) if inputs.dose else None,
+            dose_bound=read_table(inputs.dose_bound) if inputs.dose_bound else None,
+            defocus_bound=read_table(inputs.defocus_bound) if inputs.defocus_bound else None,
             dose_summary=read_json(inputs.threshold) if inputs.threshold else None,
             failures=read_table(inputs.failures),
             example=examples.images(frame, atoms),

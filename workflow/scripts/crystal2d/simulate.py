@@ -1,6 +1,7 @@
 """Make a movie with known truth: movie.tif, dark.tif, flat.tif, truth.extxyz and the acquisition.yaml that describes them."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import tifffile
@@ -21,18 +22,15 @@ def simulate(outputs, settings, seed):
         defocus_angstrom=settings["defocus_angstrom"],
         focal_spread_angstrom=settings["focal_spread_angstrom"],
         objective_aperture_mrad=settings["objective_aperture_mrad"],
+        astigmatism_x_angstrom=settings["astigmatism_x_angstrom"],
+        astigmatism_y_angstrom=settings["astigmatism_y_angstrom"],
+        envelope_b_angstrom2=settings["envelope_b_angstrom2"],
     )
+    specimen = sim.Specimen(**{field.name: settings[field.name] for field in fields(sim.Specimen) if field.name in settings})
     traits = ("gain_adu_per_electron", "offset_adu", "read_noise_e", "n_bad_pixels", "hits_per_frame")
     camera = sim.camera_for(view, **{key: settings[key] for key in traits}, seed=seed)
     say(f"simulate: molecular dynamics of {settings['n_frames']} frames of a {view.size_angstrom:.0f} A view")
-    frames = sim.true_frames(
-        view,
-        settings["n_frames"],
-        n_vacancies=settings["n_vacancies"],
-        temperature_k=settings["temperature_k"],
-        lattice_constant_angstrom=2.46,
-        seed=seed,
-    )
+    frames = sim.true_frames(view, settings["n_frames"], specimen, seed)
     mean_electrons = settings["dose_e_per_angstrom2"] * settings["pixel_size_angstrom"] ** 2
     with tifffile.TiffWriter(outputs.movie) as writer:
         for raw in sim.raw_frames(frames, optics, view, camera, mean_electrons, seed):
@@ -45,6 +43,7 @@ def simulate(outputs, settings, seed):
     acquisition = {"material": "graphene", "movie": "movie.tif", "dark": "dark.tif", "flat": "flat.tif", "truth": "truth.extxyz"}
     acquisition["voltage_kV"] = settings["voltage_kv"]
     acquisition |= {key: settings[key] for key in (*given, "frame_time_ms", "gain_adu_per_electron")}
+    acquisition["defocus_angstrom"] += settings["defocus_error_angstrom"]
     Path(outputs.acquisition).write_text(yaml.safe_dump(acquisition, sort_keys=False))
 
 

@@ -1,0 +1,119 @@
+"""The annealer's LCBOP against LAMMPS and finite differences, its rim, and the array form against the compiled one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scant.physics import lcbop
+from scant.physics.lammps import POTENTIALS, Simulation, potential_file
+from scant.physics.lattice import bonds_from_positions, flat_sites, honeycomb
+from scant.physics.lcbop import LcbopTable, energy_and_gradient, lcbop_table, pair_terms_by_arrays, stack_lcbop_tables
+from scant.physics.sheet import SheetSettings, thermal_sheet
+from scant.physics.tersoff import neighbour_table, site_major, stack_tables
+
+LATTICE = lcbop.FLAT_LATTICE_CONSTANT_ANGSTROM
+
+
+def table_of(positions: np.ndarray, coordination: np.ndarray | None = None) -> LcbopTable:
+    bonds = bonds_from_positions(positions, 1.9)
+    return lcbop_table(neighbour_table(bonds, len(positions), coordination=coordination), positions[:, :2])
+
+
+@pytest.fixture(scope="module")
+def sheet() -> np.ndarray:
+    """A cut-out of a rippled sheet at 300 K with vacancies and a turned bond (LAMMPS, LCBOP)."""
+    settings = SheetSettings(
+        30,
+        26,
+        1,
+        equilibration_ps=1.0,
+        vacancies=2,
+        stone_wales=1,
+        margin_angstrom=3.0,
+        lattice_constant_angstrom=LATTICE,
+        potential="lcbop",
+    )
+    return thermal_sheet(settings, 3).positions[0]
+
+
+def test_constants_are_those_of_the_potential_file():
+    lines = potential_file(POTENTIALS["lcbop"]).read_text().splitlines()
+    numbers = [float(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
+    assert numbers[3:9] == pytest.approx([lcbop.A_EV, lcbop.B1_EV, lcbop.B2_EV, lcbop.ALPHA, lcbop.BETA1, lcbop.BETA2])
+    assert numbers[9:17] == [
+        lcbop.H_D, lcbop.H_C1, lcbop.H_C4, lcbop.H_C6, lcbop.H_L, lcbop.H_KAPPA, lcbop.H_R0, lcbop.H_R1,
+    ]  # fmt: skip
+    assert numbers[17:20] == [lcbop.LR_R0, lcbop.LR_START, lcbop.LR_END]
+    assert numbers[20:26] == [*lcbop.LR_V, *lcbop.LR_EPSILON, *lcbop.LR_LAMBDA]
+
+
+def test_energy_and_forces_equal_those_of_lammps(sheet):
+    energy, gradient = energy_and_gradient(sheet, table_of(sheet))
+    with Simulation(sheet, np.full(len(sheet), "C"), potential="lcbop", lattice_constant_angstrom=LATTICE) as simulation:
+        assert energy == pytest.approx(simulation.atom_energies().sum(), abs=1e-6)
+        np.testing.assert_allclose(-gradient, simulation.forces(), atol=1e-6)
+
+
+def test_gradient_equals_finite_differences_where_h_leaves_its_polynomial():
+    """Bonds off by up to 0.3 A: all three pieces of H and all pieces of G that a sheet meets."""
+    rng = np.random.default_rng(5)
+    xy = honeycomb(9.0, 7.0, LATTICE, rotation_rad=0.4)
+    atoms = np.column_stack([xy, 0.3 * np.sin(xy[:, 0])])
+    table = table_of(atoms, np.full(len(atoms), 3))
+    atoms = atoms + rng.normal(0, 0.1, atoms.shape)
+    _, gradient = energy_and_gradient(atoms, table)
+    steps = 1e-5 * np.eye(atoms.size).reshape(-1, *atoms.shape)
+    up, down = (np.array([energy_and_gradient(atoms + sign * step, table)[0] for step in steps]) for sign in (1, -1))
+    np.testing.assert_allclose((up - down) / 2e-5, gradient.ravel(), atol=2e-5 * np.abs(gradient).max())
+
+
+def test_a_cut_sheet_stays_flat_and_keeps_its_lattice():
+    """Complete coordination and the rim's tension: no net force on the flat cut-out, and none on its copy turned out of the plane."""
+    xy = honeycomb(30.0, 26.0, LATTICE, rotation_rad=0.2)
+    bonds = bonds_from_positions(xy, 1.9)
+    keep = np.bincount(bonds.ravel(), minlength=len(xy)) > 1
+    flat = np.column_stack([xy, np.zeros(len(xy))])[keep]
+    table = table_of(flat, np.full(len(flat), 3))
+    _, gradient = energy_and_gradient(flat, table)
+    assert np.abs(gradient).max() < 1e-3
+    c, s = np.cos(0.3), np.sin(0.3)
+    tilted = flat @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    assert np.abs(energy_and_gradient(tilted, table)[1]).max() < 1e-3
+
+
+def test_array_form_equals_the_compiled_one(sheet):
+    table = table_of(sheet, np.full(len(sheet), 3))
+    xyz = site_major(np, sheet[None], table.bonds)
+    for arrays, compiled in zip(pair_terms_by_arrays(np, xyz, table), lcbop._pair_terms(np, xyz, table)):
+        np.testing.assert_allclose(arrays, compiled, atol=1e-10)
+
+
+def test_stacked_structures_equal_single_ones(sheet):
+    parts = [sheet, sheet[sheet[:, 0] < 15.0]]
+    tables = [table_of(part, np.full(len(part), 3)) for part in parts]
+    stacked = stack_lcbop_tables(tables, stack_tables([t.bonds for t in tables]))
+    padded = np.zeros((2, len(sheet), 3))
+    padded[0], padded[1, : len(parts[1])] = parts
+    energy, gradient = energy_and_gradient(padded, stacked)
+    for n, (part, table) in enumerate(zip(parts, tables)):
+        alone, slope = energy_and_gradient(part, table)
+        assert energy[n] == pytest.approx(alone, abs=1e-6)
+        np.testing.assert_allclose(gradient[n, : len(part)], slope, atol=1e-6)
+    assert np.all(gradient[1, len(parts[1]) :] == 0)
+
+
+def test_single_precision_is_enough_for_metropolis(sheet):
+    table = table_of(sheet)
+    exact, single = (energy_and_gradient(sheet.astype(dtype), table)[0] for dtype in (np.float64, np.float32))
+    assert abs(exact - single) < 5e-3  # eV: a fifth of k_B T at 300 K
+
+
+def test_flat_sites_are_the_lattice_that_the_atoms_come_from():
+    xy = honeycomb(30.0, 26.0, 2.46, rotation_rad=0.35, origin=(0.3, 0.4))
+    bonds = bonds_from_positions(xy, 1.9)
+    noisy = xy + np.random.default_rng(1).normal(0, 0.08, xy.shape)
+    sites = flat_sites(noisy, bonds, 2.46)
+    error = sites - xy
+    assert np.abs(error - error.mean(axis=0)).max() < 0.1  # a rotation by the noise of the bonds' mean direction is left
+    lengths = np.linalg.norm(sites[bonds[:, 0]] - sites[bonds[:, 1]], axis=1)
+    np.testing.assert_allclose(lengths, 2.46 / np.sqrt(3), atol=1e-4)
