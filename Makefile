@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
 
-.PHONY: help setup setup-gpu demo test test-slow lint config doctor clean
+.PHONY: help setup setup-gpu demo test test-slow bench-structures lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test: setup ## lint, types and the tests of every commit
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
+
+bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (10 minutes)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py
 
 lint: setup ## mend style where a tool can
 	$(BIN)/ruff check --fix .

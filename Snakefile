@@ -29,7 +29,7 @@ localrules:
 wildcard_constraints:
     name=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     block=r"[0-9]+-[0-9]+",
-    level=r"[0-9]+",
+    twin=r"[0-9]+",
 
 
 onstart:

@@ -111,7 +111,7 @@ class DoseSettings(Leaf):
     doses_e_per_angstrom2: tuple[float, ...] = Field(
         (100.0, 200.0, 400.0, 1000.0, 2300.0, 4600.0, 8000.0, 27000.0), min_length=2, max_length=32, description="doses of the twins"
     )
-    frames_per_dose: int = Field(2, ge=1, le=1000, description="independent twins at each dose")
+    twins: int = Field(2, ge=1, le=1000, description="independent simulated twins, each seen at every dose")
     view_angstrom: float = Field(24.0, ge=12, le=400, description="edge of a twin's square view (never more than the dataset's)")
     criterion_angstrom: float = Field(0.87, gt=0, le=5, description="3D RMSD that marks the threshold (Zhang et al.: 0.87 A)")
     n_bootstrap: int = Field(1000, ge=50, le=100_000, description="bootstrap draws for the threshold's interval")

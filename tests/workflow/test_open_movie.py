@@ -46,10 +46,17 @@ def test_graphene_open(repository, shared_data, tmp_path):
     found = read_extxyz(str(results / "structures.extxyz"))
     scores = [score(found.filter(frame=n).select(COLUMNS).to_numpy(), true, (51.2, 51.2)) for n, true in truth.items()]
     error = np.concatenate([s.error_angstrom for s in scores])
-    assert np.mean([s.recall for s in scores]) >= 0.99
-    assert np.mean([s.precision for s in scores]) >= 0.98
-    assert error[:, :2].std(axis=0).max() <= 0.06
-    assert error[:, 2].std() <= 0.60
+    assert np.mean([s.recall for s in scores]) >= 0.995
+    assert np.mean([s.precision for s in scores]) >= 0.98  # atoms that straddle the scored margin count as extra here
+    assert error[:, :2].std(axis=0).max() <= 0.04
+    assert error[:, 2].std() <= 0.30
+    assert np.mean([s.error_angstrom[:, 2].std() < 0.45 for s in scores]) >= 0.99
+    sigma = [
+        found.filter(frame=n).select("sigma_x_angstrom", "sigma_y_angstrom", "sigma_z_angstrom").to_numpy()[s.found]
+        for n, s in zip(truth, scores, strict=True)
+    ]
+    ratio = (error / np.concatenate(sigma)).std(axis=0)
+    assert np.all((ratio > 0.85) & (ratio < 1.15)), ratio
     md = pl.read_parquet(results / "md.parquet")
     assert set(md["frame"]) == set(truth)
     calibration = json.loads((results / "calibration.json").read_text())

@@ -27,7 +27,7 @@ CONFIG = {
     "calibrate": {"optics_frames": 2},
     "anneal": {"n_temperatures": 2, "moves_per_temperature": 3, "burn_in": 4, "n_samples": 8, "n_chains": 2, "leapfrog_steps": 4},
     "validate": {"length_ps": 0.1},
-    "dose": {"doses_e_per_angstrom2": [3000, 20000], "frames_per_dose": 1, "view_angstrom": 15},
+    "dose": {"doses_e_per_angstrom2": [3000, 20000], "twins": 1, "view_angstrom": 15},
     "report": {"movie_frames": 3, "viewer_frames": 3},
 }
 AFTER_ANNEAL = {"anneal", "validate", "analyse_frames", "analyse", "dose_twins", "dose", "report", "movie", "checks", "all"}

@@ -16,10 +16,11 @@ from scant.inference.optics_fit import CalibrationFrame, OpticsFit, fit_optics
 from scant.inference.prepare import grid_around
 from scant.inference.refine import FrameProblem, RefineSettings, refine_frames
 from scant.physics.optics import Optics
+from scant.physics.scattering import check_single_scattering
 
 # ASSUME: room temperature is near enough here: heights enter the optics only through their spread about zero.
 BRIEF = RefineSettings(
-    Schedule(tau_start=8.0, n_temperatures=6, moves_per_temperature=6, burn_in=14, n_samples=16, leapfrog_steps=8),
+    Schedule(tau_start=8.0, n_temperatures=10, moves_per_temperature=1, burn_in=8, n_samples=8, leapfrog_steps=16),
     n_chains=1, potential="lcbop", temperature_k=300.0, lattice_constant_angstrom=2.46, minimum_correlation=-1.0, seed=0,
 )  # fmt: skip
 NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
@@ -29,10 +30,13 @@ MINIMUM_CORRELATION = 0.02
 def calibrate_optics(
     nominal: Optics, problems: list[FrameProblem], pixel_size_angstrom: float, lattice_constant_angstrom: float, seed: int
 ) -> OpticsFit:
-    """Fit defocus, astigmatism, envelope and contrast to the frames; the structures come from a brief annealing under the first fit.
+    """Fit defocus, astigmatism, focal spread, envelope and contrast to the frames, whose structures are annealed under a first fit.
 
-    Raises CalibrationError when model and data do not match at all: the wrong sign of the contrast, or other optics.
+    Raises CalibrationError when model and data do not match at all (the wrong sign of the contrast, or other optics), InputError where
+    the specimen scatters more than once.
     """
+    view_angstrom2 = problems[0].counts_e.size * pixel_size_angstrom**2
+    check_single_scattering(problems[0].species, view_angstrom2, nominal.voltage_kv)
     grid = grid_around(problems, pixel_size_angstrom)
     centre = nominal.with_values(envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2)
     flat = fit_optics(centre, grid, [_frame(p, p.positions) for p in problems])

@@ -1,7 +1,8 @@
 """Optics by maximum likelihood from frames whose structures are known well enough: Gauss-Newton on the image model.
 
-Free: defocus, two-fold astigmatism, isotropic envelope, contrast scale; each with a weak Gaussian prior around its nominal
-value, which is what separates the envelope from the contrast. The mean intensity of each frame is profiled.
+Free: defocus, two-fold astigmatism, focal spread, isotropic envelope (detector transfer and fast motion), contrast scale; each with a
+Gaussian prior around its nominal value, which is what separates focal spread, envelope and contrast. The mean intensity of each
+frame is profiled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ PRIOR_SD = {
     "defocus_angstrom": 15.0,
     "astigmatism_x_angstrom": 8.0,
     "astigmatism_y_angstrom": 8.0,
+    "focal_spread_angstrom": 1.0,
     "envelope_b_angstrom2": 2.0,
     "contrast_scale": 0.3,
 }
@@ -25,9 +27,11 @@ STEP = {
     "defocus_angstrom": 0.5,
     "astigmatism_x_angstrom": 0.5,
     "astigmatism_y_angstrom": 0.5,
+    "focal_spread_angstrom": 0.3,
     "envelope_b_angstrom2": 0.1,
     "contrast_scale": 0.02,
 }
+LEAST = {"contrast_scale": 0.05, "focal_spread_angstrom": 0.0}
 MAX_STEP_SD = 1.0
 
 
@@ -71,7 +75,8 @@ def fit_optics(
         move = np.linalg.solve(hessian, slope)
         scale = min(1.0, MAX_STEP_SD / np.max(np.abs(move) / prior_sd))
         values = values + scale * move
-        values[names.index("contrast_scale")] = max(values[names.index("contrast_scale")], 0.05)
+        for name, least in LEAST.items():
+            values[names.index(name)] = max(values[names.index(name)], least)
         sigma = np.sqrt(np.diag(np.linalg.inv(hessian)))
         if np.all(np.abs(move) < 0.1 * sigma):
             break

@@ -9,6 +9,9 @@ import numpy as np
 
 from scant.xp import to_numpy
 
+SAMPLES_ALIKE = 8
+TIE_ERRORS = 2.0
+
 
 @dataclass
 class Moments:
@@ -34,31 +37,32 @@ class Moments:
 def chain_weights(energies: np.ndarray) -> np.ndarray:
     """Weights (F, C) of chains whose energies while sampling are (S, F, C): the basin is chosen by energy.
 
-    exp(-E / e) with e the standard error of a chain's mean energy, from the scatter of its quarters or, as samples in a row are
-    alike, of one sample in four: chains that tie within their noise are pooled, one that is clearly higher sits in a wrong basin and
-    drops out.
+    Chains whose mean energies lie within two standard errors of the lowest tie and are pooled alike; beyond that a chain sits in a
+    wrong basin and its weight falls by e for every further one. The error is the larger of two estimates: from the scatter of a
+    chain's quarters, and from one sample in eight, as samples in a row are alike.
     """
     quarters = np.stack([part.mean(axis=0) for part in np.array_split(energies, 4)])
-    single = energies.std(axis=0).mean(axis=-1, keepdims=True) / np.sqrt(len(energies) / 4)
+    single = energies.std(axis=0).mean(axis=-1, keepdims=True) / np.sqrt(len(energies) / SAMPLES_ALIKE)
     error = np.maximum(np.maximum(quarters.std(axis=0, ddof=1).mean(axis=-1, keepdims=True) / 2, single), 1.0)
     mean = energies.mean(axis=0)
-    weights = np.exp(-(mean - mean.min(axis=-1, keepdims=True)) / error)
+    weights = np.exp(-np.maximum((mean - mean.min(axis=-1, keepdims=True)) / error - TIE_ERRORS, 0))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def combine_chains(moments: Moments, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean (F, N, 3), standard deviation (F, N, 3) and spread of the chains' means (F, N, 3); weights (F, C).
 
-    Replicas are ordered frame by frame, chains together. The variance is that within chains plus that between their
-    means, plus the error of the pooled mean itself: basins that tie say so in sigma.
+    Replicas are ordered frame by frame, chains together. The variance is that within chains, plus the unbiased one between their means
+    (what a chain of few samples has not seen, or basins that tie), plus the error of the pooled mean itself.
     """
     shape = (*weights.shape, *moments.mean.shape[1:])
     w = weights[:, :, None, None]
     means, within = to_numpy(moments.mean).reshape(shape), to_numpy(moments.scatter).reshape(shape) / max(moments.count - 1, 1)
     mean = (w * means).sum(axis=1)
-    effective = 1 / (weights**2).sum(axis=1)[:, None, None]
+    share = (weights**2).sum(axis=1)[:, None, None]
     between = (w * (means - mean[:, None]) ** 2).sum(axis=1)
-    return mean, np.sqrt((w * within).sum(axis=1) + between * (1 + 1 / effective)), np.sqrt(between)
+    unbiased = between / np.maximum(1 - share, 0.5)
+    return mean, np.sqrt((w * within).sum(axis=1) + unbiased * (1 + share)), np.sqrt(between)
 
 
 def split_r_hat(samples: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ class Specimen:
     temperature_k: float = 300.0
     lattice_constant_angstrom: float = 2.46
     potential: str = "lcbop"
+    equilibration_ps: float = 2.0
     n_vacancies: int = 0
     n_stone_wales: int = 0
 
@@ -60,6 +61,7 @@ def true_frames(view: View, n_frames: int, specimen: Specimen, seed: int) -> lis
     settings = SheetSettings(
         width_angstrom=reach, height_angstrom=reach, n_frames=n_frames, temperature_k=specimen.temperature_k,
         lattice_constant_angstrom=specimen.lattice_constant_angstrom, potential=specimen.potential,
+        equilibration_ps=specimen.equilibration_ps,
         vacancies=specimen.n_vacancies, stone_wales=specimen.n_stone_wales, defect_zone_angstrom=DEFECT_ZONE * view.size_angstrom,
     )  # fmt: skip
     sheet = thermal_sheet(settings, seed)

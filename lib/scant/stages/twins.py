@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from scant.inference.refine import FrameEstimate, RefineSettings, refine_frames
 from scant.inference.scoring import score
 from scant.physics.detector import counts_with_noise
 from scant.physics.optics import Optics
-from scant.physics.simulate import Specimen, View, relative_image, true_frames
+from scant.physics.simulate import Specimen, TrueFrame, View, relative_image, true_frames
 from scant.rng import stream
 from scant.stages.localising import LocaliseSettings, localise_columns
 
@@ -26,44 +26,48 @@ TWINS = {
     "claimed_sigma_z_angstrom": pl.Float64, "recall": pl.Float64, "precision": pl.Float64, "succeeded": pl.Boolean,
 }  # fmt: skip
 DETECTION_FRAMES = 5
+EQUILIBRATION_PS = 10.0
 MINIMUM_RECALL = 0.9
 
 
 @dataclass(frozen=True)
 class TwinTask:
-    """One twin at one dose: a short movie whose middle frame is reconstructed and scored, with its neighbours' help and without."""
+    """One twin: a short movie of known truth whose middle frame is reconstructed at any dose, with its neighbours' help and without."""
 
+    twin: int
+    truth: Sequence[TrueFrame]
     optics: Optics
     view: View
-    dose_e_per_angstrom2: float
     read_noise_e: float
     excess_noise: float
     margin_angstrom: float
     settings: RefineSettings
 
-    def __call__(self, twin: int) -> list[dict[str, Any]]:
-        """The twin's rows, one for each window; the same twin has the same truth at every dose."""
-        specimen = Specimen(self.settings.temperature_k, self.settings.lattice_constant_angstrom)
-        truth = true_frames(self.view, DETECTION_FRAMES, specimen, seed=self.settings.seed + twin)
-        frames = [self._expose(twin, n, relative_image(frame, self.optics, self.view)) for n, frame in enumerate(truth)]
-        middle = DETECTION_FRAMES // 2
-        return [self._row(twin, part, truth[middle].positions) for part in (np.stack(frames), np.stack(frames[middle : middle + 1]))]
+    def __call__(self, dose_e_per_angstrom2: float) -> list[dict[str, Any]]:
+        """The twin's rows at a dose, one for each window."""
+        frames = [
+            self._expose(n, relative_image(frame, self.optics, self.view), dose_e_per_angstrom2) for n, frame in enumerate(self.truth)
+        ]
+        middle = len(frames) // 2
+        return [
+            {"dose_e_per_angstrom2": dose_e_per_angstrom2} | self._row(part, self.truth[middle].positions)
+            for part in (np.stack(frames), np.stack(frames[middle : middle + 1]))
+        ]
 
-    def _row(self, twin: int, frames: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-        known = {"dose_e_per_angstrom2": self.dose_e_per_angstrom2, "window": len(frames), "twin": twin, "frame": DETECTION_FRAMES // 2}
-        row = known | {"succeeded": False}
+    def _row(self, frames: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+        row = {"window": len(frames), "twin": self.twin, "frame": len(self.truth) // 2, "succeeded": False}
         try:
-            estimate, in_view = self._reconstruct(twin, frames)
+            estimate, in_view = self._reconstruct(frames)
         except (CalibrationError, InputError):
             return row
         return row if estimate is None else row | self._scored(estimate, in_view, true)
 
-    def _expose(self, twin: int, frame: int, image: np.ndarray) -> np.ndarray:
-        mean_e = self.dose_e_per_angstrom2 * self.view.pixel_size_angstrom**2
-        rng = stream(self.settings.seed, f"dose {self.dose_e_per_angstrom2:g}", frame, twin)
+    def _expose(self, frame: int, image: np.ndarray, dose_e_per_angstrom2: float) -> np.ndarray:
+        mean_e = dose_e_per_angstrom2 * self.view.pixel_size_angstrom**2
+        rng = stream(self.settings.seed, f"dose {dose_e_per_angstrom2:g}", frame, self.twin)
         return counts_with_noise(image, mean_e, self.read_noise_e, self.excess_noise, rng)
 
-    def _reconstruct(self, twin: int, frames: np.ndarray) -> tuple[FrameEstimate | None, np.ndarray]:
+    def _reconstruct(self, frames: np.ndarray) -> tuple[FrameEstimate | None, np.ndarray]:
         pixel = self.view.pixel_size_angstrom
         lattice = find_lattice(frames, lattice_constant_angstrom=self.settings.lattice_constant_angstrom, pixel_size_angstrom=pixel)
         image = frames[len(frames) // 2]
@@ -73,7 +77,7 @@ class TwinTask:
         variance_e2 = max(self.excess_noise, 1.0) * image.mean() + self.read_noise_e**2
         weights = np.full(image.shape, 1 / variance_e2, np.float32)
         guide = frames.mean(axis=0), len(frames) * weights
-        problem = frame_problem(twin, image, weights, located, pixel, ("C", "C"), guide)
+        problem = frame_problem(self.twin, image, weights, located, pixel, ("C", "C"), guide)
         grid = grid_around([problem], pixel)
         estimates, _ = refine_frames([problem], self.optics, grid, self.settings)
         return (estimates[0] if estimates else None), located["in_view"]
@@ -93,6 +97,12 @@ class TwinTask:
             "precision": result.precision,
             "succeeded": bool(result.recall >= MINIMUM_RECALL and np.isfinite(result.rmsd_3d_angstrom)),
         }
+
+
+def twin_truth(view: View, settings: RefineSettings, twin: int) -> list[TrueFrame]:
+    """The movie of a twin: a warm sheet under LCBOP, given time for its ripples to settle; the same whatever the dose."""
+    specimen = Specimen(settings.temperature_k, settings.lattice_constant_angstrom, equilibration_ps=EQUILIBRATION_PS)
+    return true_frames(view, DETECTION_FRAMES, specimen, seed=settings.seed + twin)
 
 
 def twins_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:

@@ -1,13 +1,13 @@
 rule dose_twins:
-    message: "{wildcards.name}: simulated twins at dose no. {wildcards.level}"
+    message: "{wildcards.name}: simulated twin no. {wildcards.twin} at all doses"
     input:
         facts=product("ingest/facts.json"),
         calibration=product("calibration.json"),
     output:
-        twins=product("dose/{level}.parquet"),
-        failures=product("dose/{level}.failures.parquet"),
-    log: product("logs/dose_twins/{level}.log")
-    benchmark: product("benchmarks/dose_twins/{level}.tsv")
+        twins=product("dose/{twin}.parquet"),
+        failures=product("dose/{twin}.failures.parquet"),
+    log: product("logs/dose_twins/{twin}.log")
+    benchmark: product("benchmarks/dose_twins/{twin}.tsv")
     params:
         settings=params_for("dose"),
         anneal=params_for("anneal"),
@@ -27,7 +27,7 @@ rule dose:
     message: "{wildcards.name}: accuracy against dose"
     input:
         calibration=product("calibration.json"),
-        twins=expand(product("dose/{level}.parquet"), level=range(len(CONFIG.dose.doses_e_per_angstrom2)), allow_missing=True),
+        twins=expand(product("dose/{twin}.parquet"), twin=range(CONFIG.dose.twins), allow_missing=True),
     output:
         dose=product("dose.parquet"),
         threshold=product("dose/threshold.json"),
