@@ -16,6 +16,7 @@ from scant.physics.lattice import bonds_from_positions
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
 from scant.rng import stream
+from scant.xp import gpu_problem
 
 OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2, envelope_b_angstrom2=1.5)
 VIEW = View(100, 0.2, 0.1)
@@ -63,6 +64,39 @@ def test_a_frame_does_not_depend_on_its_batch(problems):
     alone, _ = refine_frames(made[1:], OPTICS, GRID, brief)
     assert together[1].frame == alone[0].frame == 1
     np.testing.assert_allclose(together[1].positions, alone[0].positions, atol=2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(gpu_problem() is not None, reason="needs CuPy and a CUDA device")
+def test_the_device_agrees_with_the_cpu(problems):
+    """Same streams, matrix products instead of the non-uniform FFT: equal within a fraction of sigma after few moves."""
+    made, _ = problems
+    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 2, 1, 4, 3))
+    on_cpu, on_gpu = (refine_frames(made, OPTICS, GRID, brief, device)[0] for device in ("cpu", "gpu"))
+    for one, other in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_allclose(one.positions, other.positions, atol=0.02)
+
+
+def test_matrix_products_and_the_gridded_form_lead_to_the_same_structure(problems, monkeypatch):
+    """What the device computes, on NumPy: the annealer over matrix products, array-only pair terms included."""
+    from scant.inference import refine
+    from scant.physics import lcbop
+    from scant.physics.structure_sums import MatrixSums
+
+    made, _ = problems
+    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 2, 1, 4, 3))
+    gridded = refine_frames(made[:1], OPTICS, GRID, brief)[0][0]
+
+    class OverMatrices(refine.ForwardModel):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            offset = self.grid.pad_px * self.grid.pixel_size_angstrom
+            self._sums = MatrixSums(self.band, self.n_orders, offset, np, self.dtype)
+
+    monkeypatch.setattr(refine, "ForwardModel", OverMatrices)
+    monkeypatch.setattr(lcbop, "_pair_terms", lcbop.pair_terms_by_arrays)
+    matrices = refine_frames(made[:1], OPTICS, GRID, brief)[0][0]
+    np.testing.assert_allclose(matrices.positions, gridded.positions, atol=0.02)
 
 
 def test_the_same_call_gives_the_same_bits(problems):

@@ -13,6 +13,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.spatial import cKDTree
 
 from scant.physics.forward import ForwardModel
+from scant.xp import to_numpy
 
 REACH_ANGSTROM = 9.0
 
@@ -60,7 +61,7 @@ def _derivative_bands(model: ForwardModel) -> list[np.ndarray]:
 
 
 def _field(model: ForwardModel, band: np.ndarray) -> np.ndarray:
-    return model.to_image(band[None].astype(np.complex128))[0]
+    return to_numpy(model.to_image(model.xp.asarray(band[None].astype(np.complex128))))[0]
 
 
 def _share_in_view(model: ForwardModel, band: np.ndarray, xy_angstrom: np.ndarray, used: np.ndarray) -> np.ndarray:
