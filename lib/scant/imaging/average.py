@@ -73,6 +73,13 @@ def window_mean(
     return mean, used
 
 
+def mean_onto(frames: Floats, target: int, mask: Bools, drift_px: npt.NDArray[np.floating]) -> tuple[Floats, npt.NDArray[np.uint8]]:
+    """Mean (y, x) of all frames (t, y, x) shifted onto the target, and the frames used per pixel; mask, drift: see `window_mean`."""
+    drift = _checked_drift(drift_px, np.ones(len(frames), dtype=np.bool_))
+    usable = np.where(mask, np.float32(np.nan), frames)
+    return _mean_of_members(usable, list(range(len(frames))), drift - drift[target])
+
+
 def shift_frame(frame: Floats, dy_px: float, dx_px: float) -> Floats:
     """The frame's content moved by (dy_px, dx_px): out[y, x] = frame(y - dy, x - dx), by cubic convolution (Keys 1981, a = -1/2).
 

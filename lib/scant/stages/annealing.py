@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 
 from scant.errors import FrameFailure
+from scant.imaging.average import mean_onto
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
 from scant.inference.prepare import frame_problem, grid_around
 from scant.inference.refine import FrameEstimate, FrameProblem, RefineSettings, refine_frames
-from scant.io.store import StackReader, read_frames
+from scant.io.store import read_frames
 from scant.io.structures import read_table
 from scant.physics.optics import Optics
 from scant.stages.localising import columns_of
@@ -41,13 +42,28 @@ class Annealed:
 
 
 @dataclass(frozen=True)
+class Window:
+    """Which frames guide the search: the `usable` ones among `size` around each, with the drift table that registers them."""
+
+    size: int
+    usable: frozenset[int]
+    drift: str
+
+    def around(self, frame: int) -> tuple[list[int], np.ndarray]:
+        """Numbers of the window's frames and the drift (n, 2) as (dy, dx) in pixels."""
+        half = self.size // 2
+        members = [n for n in range(frame - half, frame + half + 1) if n in self.usable]
+        rows = read_table(self.drift).filter(pl.col("frame").is_in(members)).sort("frame")
+        return members, rows.select("drift_y_px", "drift_x_px").to_numpy()
+
+
+@dataclass(frozen=True)
 class AnnealTask:
-    """Called with a tuple of frames by a worker; reads raw counts, the window means that guide the search, and sites; anneals the batch."""
+    """Called with a tuple of frames by a worker; reads raw counts, those of the guiding window too, and sites; anneals the batch."""
 
     movie: str
     sites: str
-    averaged: str
-    n_averaged: Mapping[int, int]
+    window: Window
     detector: Detector
     optics: Optics
     pixel_size_angstrom: float
@@ -66,15 +82,21 @@ class AnnealTask:
 
     def problem(self, rows: pl.DataFrame, frame: int) -> FrameProblem:
         """One frame as the annealer wants it, flat to begin with."""
-        raw = read_frames(self.movie, frame, frame + 1)[0]
-        counts_e, weights = counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
-        guide = StackReader((self.averaged,)).read(frame, frame + 1)[0], self._guide_weights(weights, frame)
+        counts_e, weights = self._observed(frame)
+        guide = self._guide(frame) if self.window.size > 1 else None
         return frame_problem(frame, counts_e, weights, columns_of(rows), self.pixel_size_angstrom, self.species, guide)
 
-    def _guide_weights(self, weights: np.ndarray, frame: int) -> np.ndarray:
-        """Inverse variances (H, W) of the window mean: hits of single frames do not matter to it, bad pixels do."""
-        usual = np.where(weights > 0, weights, np.median(weights[weights > 0]))
-        return np.where(self.detector.bad, 0, self.n_averaged[frame] * usual).astype(np.float32)
+    def _observed(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        raw = read_frames(self.movie, frame, frame + 1)[0]
+        return counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
+
+    def _guide(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (H, W) of the window's frames shifted onto this one, and its inverse variances, 0 where no frame has a good pixel."""
+        members, drift_px = self.window.around(frame)
+        counts, weights = (np.stack(part) for part in zip(*(self._observed(m) for m in members), strict=True))
+        mean, used = mean_onto(counts.astype(np.float32), members.index(frame), weights == 0, drift_px)
+        usual = float(np.median(weights[weights > 0]))
+        return np.nan_to_num(mean), (used * usual).astype(np.float32)
 
 
 def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:

@@ -6,8 +6,8 @@ rule anneal:
         detector=product("calibrate/detector.npz"),
         calibration=product("calibration.json"),
         sites=product("localise/{block}.parquet"),
-        averaged=product("averaged/{block}.zarr"),
-        counts=product("average/{block}.parquet"),
+        drift=product("align/drift.parquet"),
+        corrections=near_blocks(product("correct/{block}.parquet"), lambda w: averaging_window(w) // 2),
         ids=product("link/ids.parquet"),
     output:
         atoms=product("anneal/{block}.parquet"),
@@ -19,6 +19,7 @@ rule anneal:
     params:
         settings=params_for("anneal"),
         minimum_correlation=CONFIG.calibrate.minimum_correlation,
+        window=averaging_window,
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         device=CONFIG.device,
         max_failed_fraction=CONFIG.max_failed_fraction,

@@ -2,12 +2,12 @@
 
 from scant.inference.refine import refine_settings
 from scant.io.blocks import parse_label
-from scant.io.ledger import failure_table, refuse_many_failures
+from scant.io.ledger import failure_table, good_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
-from scant.io.structures import read_table, write_table
+from scant.io.structures import read_table, read_tables, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
-from scant.stages.annealing import AnnealTask, atoms_table, convergence_table, trace_table
+from scant.stages.annealing import AnnealTask, Window, atoms_table, convergence_table, trace_table
 from scant.stages.calibration import optics_from, read_detector, read_json
 from scant.xp import resolve_device
 
@@ -18,8 +18,9 @@ def anneal(inputs, outputs, params, block, threads):
     calibration = read_json(inputs.calibration)
     settings = refine_settings(params.settings, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
     sites = read_table(inputs.sites)
+    window = Window(params.window, frozenset(good_frames(read_tables(inputs.corrections))), inputs.drift)
     task = AnnealTask(
-        params.store, inputs.sites, inputs.averaged, dict(read_table(inputs.counts).iter_rows()), read_detector(inputs.detector),
+        params.store, inputs.sites, window, read_detector(inputs.detector),
         optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
         tuple(calibration["species"]), settings, params.hit_threshold_sigma, device,
     )  # fmt: skip
