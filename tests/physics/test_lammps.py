@@ -100,6 +100,16 @@ def test_tethered_atoms_stay_and_others_move() -> None:
     assert path[held].max() < 0.25 < path[~held].max()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_atom_0p6_angstrom_off_is_not(axis: int) -> None:
+    flat = flat_patch()
+    flat[:, 2] += 0.8 * np.sin(2 * np.pi * flat[:, 0] / 18.0)
+    good = judge_structure(flat, ["C"] * len(flat), settings=replace(SHORT, length_ps=0.2), seed=1)
+    assert good.verdict == "stable", good.reason
+    flat[np.linalg.norm(flat[:, :2] - flat[:, :2].mean(axis=0), axis=1).argmin(), axis] += 0.6
+    assert judge_structure(flat, ["C"] * len(flat), settings=replace(SHORT, length_ps=0.2), seed=1).verdict == "unstable"
+
+
 def test_a_good_estimate_is_stable(estimate: np.ndarray) -> None:
     verdict = judge_structure(estimate, ["C"] * len(estimate), settings=replace(SHORT, length_ps=1.0), seed=1)
     assert (verdict.verdict, verdict.reason) == ("stable", "")

@@ -48,7 +48,7 @@ class MdSettings:
     bond_range_angstrom: tuple[float, float] = (1.05, 1.85)
     apart_angstrom: float = 2.1
     max_displacement_angstrom: float = 0.7
-    max_released_ev: float = 2.5
+    max_released_ev: float = 1.2
     max_excess_ev_per_atom: float = 0.3
     max_temperature_deviation: float = 0.3
     potential_folder: Path | None = None
