@@ -105,7 +105,8 @@ def test_chains_that_disagree_widen_sigma():
         moments.add(np.array([[[0.0, 0, 0]], [[1.0, 0, 0]]]) + rng.normal(0, 0.1, (2, 1, 3)), np.zeros(2), np.zeros((2, 1)))
     mean, sigma, between = combine_chains(moments, np.array([[0.5, 0.5]]))
     assert mean[0, 0, 0] == pytest.approx(0.5, abs=0.02)
-    assert sigma[0, 0, 0] == pytest.approx(np.sqrt(0.1**2 + 0.25 * 1.5), rel=0.05)
+    # two means at 0 and 1: unbiased variance 0.5, and half of it again for the error of their mean
+    assert sigma[0, 0, 0] == pytest.approx(np.sqrt(0.1**2 + 0.5 * 1.5), rel=0.05)
     assert between[0, 0, 0] == pytest.approx(0.5, abs=0.02)
     assert sigma[0, 0, 1] == pytest.approx(0.1, rel=0.1)
 
