@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scant.errors import InputError
 from scant.inference.prior import POTENTIALS, build_prior
 from scant.physics.lattice import bonds_from_positions, honeycomb
 from scant.physics.sheet import SheetSettings, thermal_sheet
@@ -35,6 +36,12 @@ def test_heights_are_held_by_the_stated_bending_stiffness(name):
     diagonal = prior.energy_and_gradient(raised[None])[1][0, middle, 2] / 1e-4 * KT_EV
     # L^2 has 12 on its diagonal
     assert diagonal / 12 == pytest.approx(POTENTIALS[name].bending_ev_per_angstrom2, rel=0.1)
+
+
+def test_a_lattice_constant_that_is_no_graphene_is_refused():
+    frame = cut_out(honeycomb(12.0, 12.0, 2.46))
+    with pytest.raises(InputError, match="lattice constant"):
+        build_prior([frame], 1, "lcbop", 3.1, 300.0)
 
 
 def test_a_sheet_at_temperature_obeys_equipartition_under_the_prior_of_its_cut_out():

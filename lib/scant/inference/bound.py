@@ -18,7 +18,7 @@ from scant.inference.prior import Prior, build_prior
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.lattice import bonds_from_positions
 from scant.physics.optics import Optics
-from scant.physics.sheet import SheetSettings, thermal_sheet
+from scant.physics.sheet import BOND_CUTOFF_PER_LATTICE_CONSTANT, SheetSettings, thermal_sheet
 
 MODEL_MARGIN_ANGSTROM = 3.0
 IMAGE_TAIL_ANGSTROM = 5.0
@@ -27,7 +27,6 @@ SCORED_MARGIN_ANGSTROM = 3.0
 REACH_ANGSTROM = 12.5
 STEP_ANGSTROM = 1e-3
 SNAPSHOTS = 4
-BOND_PER_LATTICE_CONSTANT = 0.7
 # Rim atoms beyond the view are held by neither image nor full crystal; a soft tie keeps the matrix invertible.
 TIE_PER_ANGSTROM2 = 5.0
 
@@ -52,9 +51,9 @@ def sheet_in_view(size_angstrom: float, pixel_size_angstrom: float, lattice_cons
     snapshots = thermal_sheet(settings, seed=0).positions
     mean = snapshots.mean(axis=0)
     near = _inside(mean, size_angstrom, -MODEL_MARGIN_ANGSTROM)
-    bonds = bonds_from_positions(mean[near, :2], BOND_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
+    bonds = bonds_from_positions(mean[near, :2], BOND_CUTOFF_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
     kept = np.flatnonzero(near)[np.bincount(bonds.ravel(), minlength=near.sum()) > 1]
-    bonds = bonds_from_positions(mean[kept, :2], BOND_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
+    bonds = bonds_from_positions(mean[kept, :2], BOND_CUTOFF_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
     frame = _Sites(mean[kept], bonds, np.full(len(kept), 3))
     prior = build_prior([frame], 1, "lcbop", lattice_constant_angstrom, temperature_k)
     information = np.mean([hessian(prior, snapshot[kept]) for snapshot in snapshots], axis=0)

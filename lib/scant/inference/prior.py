@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from scant.physics import lcbop, tersoff
+from scant.physics.lammps import LATTICE_RANGE_ANGSTROM, checked
 from scant.physics.lattice import flat_sites
 from scant.physics.lcbop import LcbopTable, lcbop_table, stack_lcbop_tables
 from scant.physics.rim import RimSprings, rim_springs, stack_rims
@@ -82,7 +83,8 @@ class Prior:
 def build_prior(
     frames: Sequence[Bonded], n_replicas: int, potential: PotentialName, lattice_constant_angstrom: float, temperature_k: float
 ) -> Prior:
-    """Prior of all frames with `n_replicas` copies each side by side, padded to the largest frame."""
+    """Prior of all frames with `n_replicas` copies each side by side, padded to the largest frame; InputError outside 2.2 to 2.8 A."""
+    checked(lattice_constant_angstrom, "lattice constant", "A", *LATTICE_RANGE_ANGSTROM)
     own = POTENTIALS[potential].lattice_constant_angstrom
     tables, rims, chosen = [], [], []
     for frame in frames:
