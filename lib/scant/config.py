@@ -97,7 +97,13 @@ class AnnealSettings(Leaf):
     n_samples: int = Field(20, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
     leapfrog_steps: int = Field(16, ge=1, le=200, description="gradient evaluations in one move")
     n_chains: int = Field(4, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
-    frames_per_batch: int = Field(1, ge=1, le=4096, description="frames annealed as one batch on a device")
+    stop_r_hat: float = Field(1.1, ge=1, le=2, description="sampling ends early where the chains agree so well (split R-hat); 1: never")
+    frames_per_batch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto", description="frames annealed as one batch; auto: 1 on the CPU, what fits into free memory on a GPU"
+    )
+    link_frames: bool = Field(False, description="neighbouring frames of the averaging window enter the likelihood (Ornstein-Uhlenbeck)")
+    motion_angstrom: float = Field(0.26, gt=0, le=5, description="linked frames: rms thermal motion of heights about the shared ripple")
+    relaxation_frames: float = Field(0.0, ge=0, le=1e6, description="linked frames: how long that motion lasts; 0: less than a frame")
 
 
 class ValidateSettings(Leaf):

@@ -15,7 +15,7 @@ import numpy as np
 from scant.config import AnnealSettings
 from scant.inference.anneal import Schedule
 from scant.inference.bound import position_bound, sheet_in_view
-from scant.inference.refine import RefineSettings, refine_settings
+from scant.inference.problem import RefineSettings, refine_settings
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.gridded_sums import GriddedSums
 from scant.physics.lattice import honeycomb

@@ -127,7 +127,7 @@ HIGHER = {"C12": 9.0, "phi12": 0.4, "C21": 150.0, "phi21": 0.5, "C23": 200.0, "p
 
 @pytest.mark.parametrize(("defocus_angstrom", "higher"), [(-120.0, {}), (-45.0, {}), (60.0, {}), (120.0, {}), (-45.0, HIGHER)])
 def test_image_equals_abtem_multislice_on_a_rippled_sheet(defocus_angstrom, higher):
-    """Difference at most 2 % of the contrast; intensities averaged over the focal spread on both sides; higher aberrations too."""
+    """Difference at most 1.5 % of the contrast; intensities averaged over the focal spread on both sides; higher aberrations too."""
     abtem = pytest.importorskip("abtem")
     import ase
 
@@ -142,7 +142,8 @@ def test_image_equals_abtem_multislice_on_a_rippled_sheet(defocus_angstrom, high
     corners = np.array([(i * a, j * a * np.sqrt(3)) for i in range(n_x) for j in range(n_y)])
     xy = (corners[:, None] + cell_xy).reshape(-1, 2)
     z = np.sin(2 * np.pi * xy[:, 0] / width) + 0.7 * np.cos(4 * np.pi * xy[:, 1] / height)
-    gpts = (192, 208)
+    # Coarser than 0.05 A abTEM's own potential is 1 % of the contrast off.
+    gpts, n_pixels = (384, 416), 192
     atoms = ase.Atoms("C" * len(xy), np.column_stack([xy, z + 5.0]), cell=[width, height, 10.0], pbc=True)
     potential = abtem.Potential(atoms, gpts=gpts, slice_thickness=0.2, parametrization="lobato", projection="infinite")
     wave = abtem.PlaneWave(energy=80e3).multislice(potential).compute()
@@ -154,17 +155,17 @@ def test_image_equals_abtem_multislice_on_a_rippled_sheet(defocus_angstrom, high
             energy=80e3, defocus=defocus_angstrom + 10.0 * node + 5.0, Cs=-130000.0, semiangle_cutoff=52.2, soft=False, **higher
         )
         reference += weight * np.abs(wave.apply_ctf(ctf).compute().array) ** 2
-    pixel = width / gpts[0]
+    pixel = width / n_pixels
     # Periodic images of the cell around the view: our model is not periodic.
     tiles = np.concatenate([np.column_stack([xy + [i * width, j * height], z]) for i in (-1, 0, 1) for j in (-1, 0, 1)])
     near = np.all((tiles[:, :2] > -24) & (tiles[:, :2] < [width + 24, height + 24]), axis=1)
     ny = round(height / pixel)
-    model = ForwardModel(optics, ImageGrid.padded(ny, gpts[0], pixel, 26.0), np.full(near.sum(), "C"), n_orders=6, dtype=np.float64)
+    model = ForwardModel(optics, ImageGrid.padded(ny, n_pixels, pixel, 26.0), np.full(near.sum(), "C"), n_orders=6, dtype=np.float64)
     ours = model.image(tiles[near][None])[0]
-    theirs = _resampled(reference.T, (height / gpts[1], width / gpts[0]), (ny, gpts[0]), pixel)
+    theirs = _resampled(reference.T, (height / gpts[1], width / gpts[0]), (ny, n_pixels), pixel)
     inner = (slice(8, -8), slice(8, -8))
     difference = (ours - theirs)[inner] - (ours - theirs)[inner].mean()
-    assert difference.std() <= 0.02 * theirs[inner].std(), difference.std() / theirs[inner].std()
+    assert difference.std() <= 0.015 * theirs[inner].std(), difference.std() / theirs[inner].std()
 
 
 def _resampled(image: np.ndarray, sampling: tuple[float, float], shape: tuple[int, int], pixel: float) -> np.ndarray:

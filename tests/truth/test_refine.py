@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scant.inference import refine, replicas
 from scant.inference.anneal import Schedule
 from scant.inference.optics_fit import CalibrationFrame, fit_optics, histogram_kl
-from scant.inference.refine import FrameProblem, RefineSettings, refine_frames
+from scant.inference.problem import FrameProblem, RefineSettings
+from scant.inference.refine import bytes_per_frame, frames_that_fit, refine_frames
 from scant.inference.scoring import score
+from scant.physics import lcbop
 from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.lattice import bonds_from_positions
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
+from scant.physics.structure_sums import MatrixSums
 from scant.rng import stream
 from scant.xp import gpu_problem
 
@@ -77,26 +82,58 @@ def test_the_device_agrees_with_the_cpu(problems):
         np.testing.assert_allclose(one.positions, other.positions, atol=0.02)
 
 
-def test_matrix_products_and_the_gridded_form_lead_to_the_same_structure(problems, monkeypatch):
+@pytest.fixture
+def over_matrices(monkeypatch):
     """What the device computes, on NumPy: the annealer over matrix products, array-only pair terms included."""
-    from scant.inference import refine
-    from scant.physics import lcbop
-    from scant.physics.structure_sums import MatrixSums
 
-    made, _ = problems
-    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 2, 1, 4, 3))
-    gridded = refine_frames(made[:1], OPTICS, GRID, brief)[0][0]
-
-    class OverMatrices(refine.ForwardModel):
+    class OverMatrices(replicas.ForwardModel):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             offset = self.grid.pad_px * self.grid.pixel_size_angstrom
             self._sums = MatrixSums(self.band, self.n_orders, offset, np, self.dtype)
 
-    monkeypatch.setattr(refine, "ForwardModel", OverMatrices)
+    monkeypatch.setattr(replicas, "ForwardModel", OverMatrices)
     monkeypatch.setattr(lcbop, "_pair_terms", lcbop.pair_terms_by_arrays)
+
+
+def test_matrix_products_and_the_gridded_form_lead_to_the_same_structure(problems, request):
+    made, _ = problems
+    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 2, 1, 4, 3))
+    gridded = refine_frames(made[:1], OPTICS, GRID, brief)[0][0]
+    request.getfixturevalue("over_matrices")
     matrices = refine_frames(made[:1], OPTICS, GRID, brief)[0][0]
     np.testing.assert_allclose(matrices.positions, gridded.positions, atol=0.02)
+
+
+def test_sampling_ends_where_the_chains_agree(problems):
+    """A limit that is always met ends it at the first look, with the bits of a run that was asked for no more; each frame for itself."""
+    made, _ = problems
+    brief = Schedule(2.0, 1, 2, 1, 20, 3)
+    asked, _ = refine_frames(made[:1], OPTICS, GRID, replace(SETTINGS, schedule=brief))
+    longer = replace(SETTINGS, schedule=replace(brief, n_samples=60, stop_r_hat=1e9))
+    stopped, _ = refine_frames(made[:1], OPTICS, GRID, longer)
+    assert stopped[0].n_moves == asked[0].n_moves == 23
+    np.testing.assert_array_equal(stopped[0].positions, asked[0].positions)
+    np.testing.assert_array_equal(stopped[0].sigma, asked[0].sigma)
+    never, _ = refine_frames(made[:1], OPTICS, GRID, replace(longer, schedule=replace(brief, n_samples=40, stop_r_hat=1.0)))
+    assert never[0].n_moves == 43
+
+
+def test_memory_per_frame_is_what_the_array_form_takes(problems, over_matrices):
+    """Per chain, as NumPy's allocations show it; the device runs the same arrays."""
+    made, _ = problems
+    brief = replace(SETTINGS, schedule=Schedule(2.0, 1, 1, 1, 4, 2))
+    peaks = {}
+    for n_chains in (2, 6):
+        tracemalloc.start()
+        refine_frames(made[:1], OPTICS, GRID, replace(brief, n_chains=n_chains))
+        peaks[n_chains] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    n_atoms = len(made[0].positions)
+    said = bytes_per_frame(n_atoms, GRID, 6) - bytes_per_frame(n_atoms, GRID, 2)
+    assert 0.5 * said < peaks[6] - peaks[2] < 1.3 * said
+    assert frames_that_fit(n_atoms, GRID, 4, 10 * bytes_per_frame(n_atoms, GRID, 4)) == 5
+    assert frames_that_fit(n_atoms, GRID, 4, 1) == 1
 
 
 def test_the_same_call_gives_the_same_bits(problems):
@@ -108,8 +145,6 @@ def test_the_same_call_gives_the_same_bits(problems):
 
 
 def test_exhausted_memory_halves_the_batch(problems, monkeypatch):
-    from scant.inference import refine
-
     made, _ = problems
     whole = refine._refine_batch
     sizes = []

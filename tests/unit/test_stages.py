@@ -10,7 +10,7 @@ import pytest
 from scant.config import Acquisition
 from scant.errors import DataIntegrityError, FrameFailure, InputError, ScantError
 from scant.inference.anneal import Schedule
-from scant.inference.refine import RefineSettings
+from scant.inference.problem import RefineSettings
 from scant.io.ledger import failure_table, faulty_frames, good_frames, refuse_many_failures
 from scant.io.source import MovieSource
 from scant.io.stacks import renew_movie, write_stack

@@ -24,7 +24,8 @@ Energy = Callable[[Any], tuple[Any, Any, Any]]
 class Schedule:
     """tau falls from `tau_start` to 1 in `n_temperatures` steps of `moves_per_temperature`; then `n_samples` moves at 1.
 
-    One move is `leapfrog_steps` evaluations of energy and gradient. The first `burn_in` moves at tau = 1 are not counted.
+    One move is `leapfrog_steps` evaluations of energy and gradient. The first `burn_in` moves at tau = 1 are not counted. Sampling ends
+    before `n_samples` when the chains agree: split R-hat of the soft modes below `stop_r_hat`.
     """
 
     tau_start: float
@@ -34,10 +35,11 @@ class Schedule:
     n_samples: int
     leapfrog_steps: int
     target_acceptance: float = 0.8
+    stop_r_hat: float = 1.1
 
     @property
     def n_moves(self) -> int:
-        """Moves of one chain, sampling included."""
+        """Moves of one chain at most, sampling included."""
         return len(self.taus()) + self.n_samples
 
     @property
@@ -74,8 +76,10 @@ def start_chain(energy: Energy, u: Any, step: float = 0.3, held: np.ndarray | No
     return Chain(u, np.full(len(u), u.shape[1]) if held is None else held, value, gradient, misfit, np.full(len(u), step))
 
 
-def hamiltonian_move(chain: Chain, energy: Energy, tau: float, n_steps: int, streams: list[np.random.Generator]) -> None:
-    """One Metropolis move of every replica; the chain is updated in place.
+def hamiltonian_move(
+    chain: Chain, energy: Energy, tau: float, n_steps: int, streams: list[np.random.Generator], active: np.ndarray | None = None
+) -> None:
+    """One Metropolis move of every replica, or of the `active` ones (B,); the chain is updated in place.
 
     A replica whose trajectory ends in a non-finite energy rejects it, as Metropolis demands.
     """
@@ -100,7 +104,7 @@ def hamiltonian_move(chain: Chain, energy: Energy, tau: float, n_steps: int, str
             momentum = momentum - (kick if n < n_steps - 1 else 0.5 * kick) * gradient
         log_ratio = to_numpy((chain.energy - value) / tau + kinetic - _kinetic(momentum))
     log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
-    accept = log_uniform < log_ratio
+    accept = (log_uniform < log_ratio) & (True if active is None else active)
     keep = xp.asarray(accept)
     chain.u = xp.where(keep[:, None, None], u, chain.u)
     chain.gradient = xp.where(keep[:, None, None], gradient, chain.gradient)

@@ -14,7 +14,8 @@ from scant.errors import CalibrationError
 from scant.inference.anneal import Schedule
 from scant.inference.optics_fit import CalibrationFrame, OpticsFit, fit_optics
 from scant.inference.prepare import grid_around
-from scant.inference.refine import FrameProblem, RefineSettings, refine_frames
+from scant.inference.problem import FrameProblem, RefineSettings
+from scant.inference.refine import refine_frames
 from scant.physics.optics import Optics
 from scant.physics.scattering import check_single_scattering
 

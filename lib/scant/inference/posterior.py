@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scant.xp import to_numpy
+from scant.xp import array_module, to_numpy
 
 SAMPLES_ALIKE = 8
 TIE_ERRORS = 2.0
@@ -15,21 +15,29 @@ TIE_ERRORS = 2.0
 
 @dataclass
 class Moments:
-    """Running mean and scatter of positions (B, N, 3), in double precision, with the mean heights and the soft coordinates kept."""
+    """Running mean and scatter of positions (B, N, 3), in double precision, with the mean heights and the soft coordinates kept.
 
-    count: int = 0
+    `counts` (B,): samples of each replica. Replicas that have stopped add nothing more.
+    """
+
+    counts: Any = 0
     mean: Any = 0.0
     scatter: Any = 0.0
     soft: list[np.ndarray] = field(default_factory=list)
     mean_height: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, positions: Any, mean_height: Any, soft: Any) -> None:
-        """Add one sample (Welford's update) with its mean height (B,), taken out of the positions, and its soft coordinates (B, K)."""
-        self.count += 1
+    def add(self, positions: Any, mean_height: Any, soft: Any, active: np.ndarray | None = None) -> None:
+        """Add one sample (Welford's update) with its mean height (B,), taken out of the positions, and its soft coordinates (B, K).
+
+        active (B,) bool: the replicas that still sample; None: all.
+        """
+        adding = np.ones(len(positions), bool) if active is None else active
+        self.counts = self.counts + adding
         sample = positions.astype(np.float64)
         delta = sample - self.mean
-        self.mean = self.mean + delta / self.count
-        self.scatter = self.scatter + delta * (sample - self.mean)
+        share = array_module(positions).asarray(adding / np.maximum(self.counts, 1))[:, None, None]
+        self.mean = self.mean + delta * share
+        self.scatter = self.scatter + delta * (sample - self.mean) * (share > 0)
         self.soft.append(to_numpy(soft))
         self.mean_height.append(to_numpy(mean_height))
 
@@ -57,7 +65,8 @@ def combine_chains(moments: Moments, weights: np.ndarray) -> tuple[np.ndarray, n
     """
     shape = (*weights.shape, *moments.mean.shape[1:])
     w = weights[:, :, None, None]
-    means, within = to_numpy(moments.mean).reshape(shape), to_numpy(moments.scatter).reshape(shape) / max(moments.count - 1, 1)
+    free = np.maximum(moments.counts - 1, 1).reshape(*weights.shape, 1, 1)
+    means, within = to_numpy(moments.mean).reshape(shape), to_numpy(moments.scatter).reshape(shape) / free
     mean = (w * means).sum(axis=1)
     share = (weights**2).sum(axis=1)[:, None, None]
     between = (w * (means - mean[:, None]) ** 2).sum(axis=1)

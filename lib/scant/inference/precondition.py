@@ -75,5 +75,11 @@ def mode_scales(
     kt_ev = BOLTZMANN_EV_PER_K * temperature_k
     in_plane = (potential.stretching_ev_per_angstrom2 * eigenvalues / kt_ev + plane_information_per_angstrom2) ** -0.5
     known = height_information_per_angstrom2 + MINIMUM_HEIGHT_INFORMATION_PER_ANGSTROM2
-    height = (potential.bending_ev_per_angstrom2 * eigenvalues**2 / kt_ev + known) ** -0.5
+    height = (1 / thermal_height_variance(eigenvalues, temperature_k, potential) + known) ** -0.5
     return np.stack([in_plane, in_plane, height], axis=1)
+
+
+def thermal_height_variance(eigenvalues: np.ndarray, temperature_k: float, potential: Potential) -> np.ndarray:
+    """k_B T over the bending stiffness of each mode, angstrom^2, (N,): infinite for the mean height."""
+    with np.errstate(divide="ignore"):
+        return BOLTZMANN_EV_PER_K * temperature_k / (potential.bending_ev_per_angstrom2 * eigenvalues**2)

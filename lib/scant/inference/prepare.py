@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scant.inference.refine import FrameProblem
+from scant.inference.problem import FrameProblem
 from scant.physics.forward import ImageGrid
 
 TAIL_ANGSTROM = 2.0
@@ -19,12 +19,8 @@ def frame_problem(
     sites: Mapping[str, np.ndarray],
     pixel_size_angstrom: float,
     species: tuple[str, ...],
-    guide: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> FrameProblem:
-    """Problem of one frame, flat to begin with, from its sites (columns as in stages.localising) and the species of the sublattices.
-
-    guide: counts and inverse variances (H, W) of the mean of a window around the frame, see FrameProblem.
-    """
+    """Problem of one frame, flat to begin with, from its sites (columns as in stages.localising) and the species of the sublattices."""
     xy = np.column_stack([sites["x_px"], sites["y_px"]]) * pixel_size_angstrom
     neighbours = np.column_stack([sites[f"neighbour_{n}"] for n in range(3)])
     start, end = np.repeat(np.arange(len(xy)), 3), neighbours.ravel()
@@ -38,7 +34,6 @@ def frame_problem(
         elements,
         bonds,
         np.asarray(sites["coordination"]),
-        *(guide or (None, None)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from scant.imaging.average import mean_onto
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
 from scant.inference.prepare import frame_problem, grid_around
-from scant.inference.refine import FrameEstimate, FrameProblem, RefineSettings, refine_frames
+from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
+from scant.inference.refine import frames_that_fit, refine_frames
 from scant.io.store import read_frames
 from scant.io.structures import read_table
 from scant.physics.optics import Optics
 from scant.stages.localising import columns_of
+from scant.xp import free_memory_bytes
 
 FLAG_NOT_CONVERGED = 1 << 8
 ATOMS = {
@@ -43,11 +45,15 @@ class Annealed:
 
 @dataclass(frozen=True)
 class Window:
-    """Which frames guide the search: the `usable` ones among `size` around each, with the drift table that registers them."""
+    """Which frames guide the search: the `usable` ones among `size` around each, with the drift table that registers them.
+
+    linked: they enter the frame's likelihood, so that the frame itself is kept out of their mean.
+    """
 
     size: int
     usable: frozenset[int]
     drift: str
+    linked: bool = False
 
     def around(self, frame: int) -> tuple[list[int], np.ndarray]:
         """Numbers of the window's frames and the drift (n, 2) as (dy, dx) in pixels."""
@@ -83,20 +89,39 @@ class AnnealTask:
     def problem(self, rows: pl.DataFrame, frame: int) -> FrameProblem:
         """One frame as the annealer wants it, flat to begin with."""
         counts_e, weights = self._observed(frame)
-        guide = self._guide(frame) if self.window.size > 1 else None
-        return frame_problem(frame, counts_e, weights, columns_of(rows), self.pixel_size_angstrom, self.species, guide)
+        alone = frame_problem(frame, counts_e, weights, columns_of(rows), self.pixel_size_angstrom, self.species)
+        return self._guided(alone) if self.window.size > 1 else alone
 
     def _observed(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         raw = read_frames(self.movie, frame, frame + 1)[0]
         return counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
 
-    def _guide(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (H, W) of the window's frames shifted onto this one, and its inverse variances, 0 where no frame has a good pixel."""
-        members, drift_px = self.window.around(frame)
+    def _guided(self, problem: FrameProblem) -> FrameProblem:
+        """The problem with the mean (H, W) of its window's frames shifted onto it, weight 0 where no frame has a good pixel."""
+        members, drift_px = self.window.around(problem.frame)
+        offsets = tuple(m - problem.frame for m in members if m != problem.frame) if self.window.linked else ()
         counts, weights = (np.stack(part) for part in zip(*(self._observed(m) for m in members), strict=True))
-        mean, used = mean_onto(counts.astype(np.float32), members.index(frame), weights == 0, drift_px)
+        own = members.index(problem.frame)
+        unseen = weights == 0
+        unseen[own] |= bool(offsets)
+        mean, used = mean_onto(counts.astype(np.float32), own, unseen, drift_px)
         usual = float(np.median(weights[weights > 0]))
-        return np.nan_to_num(mean), (used * usual).astype(np.float32)
+        return replace(
+            problem, guide_e=np.nan_to_num(mean), guide_inverse_variance=(used * usual).astype(np.float32), guide_offsets=offsets
+        )
+
+
+def batch_size(frames_per_batch: int | str, task: AnnealTask) -> int:
+    """Frames of one batch: as given, or for 'auto' one on the CPU, whose caches hold no more, and what fits on a GPU."""
+    if isinstance(frames_per_batch, int):
+        return frames_per_batch
+    if task.device == "cpu":
+        return 1
+    sites = read_table(task.sites)
+    largest = sites.filter(frame=sites["frame"].value_counts().sort("count")["frame"][-1])
+    frame = int(largest["frame"][0])
+    grid = grid_around([task.problem(largest, frame)], task.pixel_size_angstrom)
+    return frames_that_fit(len(largest), grid, task.settings.n_chains, free_memory_bytes(task.device))
 
 
 def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:

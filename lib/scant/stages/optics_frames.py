@@ -10,7 +10,7 @@ from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
 from scant.imaging.temporal import sample_frames
 from scant.inference.prepare import frame_problem
-from scant.inference.refine import FrameProblem
+from scant.inference.problem import FrameProblem
 from scant.io.store import read_frames
 from scant.io.structures import read_tables
 from scant.stages.localising import columns_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import polars as pl
 from scant.errors import CalibrationError, InputError
 from scant.imaging.reciprocal import find_lattice
 from scant.inference.prepare import frame_problem, grid_around
-from scant.inference.refine import FrameEstimate, RefineSettings, refine_frames
+from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
+from scant.inference.refine import refine_frames
 from scant.inference.scoring import score
 from scant.physics.detector import counts_with_noise
 from scant.physics.optics import Optics
@@ -76,11 +77,22 @@ class TwinTask:
         located = localise_columns(image, frames.mean(axis=0), len(frames), sight)
         variance_e2 = max(self.excess_noise, 1.0) * image.mean() + self.read_noise_e**2
         weights = np.full(image.shape, 1 / variance_e2, np.float32)
-        guide = frames.mean(axis=0), len(frames) * weights
-        problem = frame_problem(self.twin, image, weights, located, pixel, ("C", "C"), guide)
+        problem = self._guided(frame_problem(self.twin, image, weights, located, pixel, ("C", "C")), frames)
         grid = grid_around([problem], pixel)
         estimates, _ = refine_frames([problem], self.optics, grid, self.settings)
         return (estimates[0] if estimates else None), located["in_view"]
+
+    def _guided(self, problem: FrameProblem, frames: np.ndarray) -> FrameProblem:
+        """The problem with the mean of the movie as its guide; of the other frames alone where they are to be linked."""
+        middle = len(frames) // 2
+        linked = self.settings.motion is not None and len(frames) > 1
+        members = [n for n in range(len(frames)) if not linked or n != middle]
+        return replace(
+            problem,
+            guide_e=frames[members].mean(axis=0),
+            guide_inverse_variance=len(members) * problem.inverse_variance,
+            guide_offsets=tuple(n - middle for n in members) if linked else (),
+        )
 
     def _scored(self, estimate: FrameEstimate, in_view: np.ndarray, true: np.ndarray) -> dict[str, Any]:
         size = self.view.size_angstrom

@@ -1,13 +1,13 @@
 """Anneal the frames of one block in 3D: posterior mean and sigma of every atom, and the record of each frame's convergence."""
 
-from scant.inference.refine import refine_settings
+from scant.inference.problem import refine_settings
 from scant.io.blocks import parse_label
 from scant.io.ledger import failure_table, good_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, read_tables, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
-from scant.stages.annealing import AnnealTask, Window, atoms_table, convergence_table, trace_table
+from scant.stages.annealing import AnnealTask, Window, atoms_table, batch_size, convergence_table, trace_table
 from scant.stages.calibration import optics_from, read_detector, read_json
 from scant.xp import resolve_device
 
@@ -18,7 +18,7 @@ def anneal(inputs, outputs, params, block, threads):
     calibration = read_json(inputs.calibration)
     settings = refine_settings(params.settings, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
     sites = read_table(inputs.sites)
-    window = Window(params.window, frozenset(good_frames(read_tables(inputs.corrections))), inputs.drift)
+    window = Window(params.window, frozenset(good_frames(read_tables(inputs.corrections))), inputs.drift, params.settings["link_frames"])
     task = AnnealTask(
         params.store, inputs.sites, window, read_detector(inputs.detector),
         optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
@@ -28,7 +28,7 @@ def anneal(inputs, outputs, params, block, threads):
     say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of {settings.schedule.n_moves} moves each")
     done, lost = map_frames(
         task, frames, stage="anneal", n_workers=1 if device == "gpu" else threads, scheduler_address=params.scheduler_address,
-        batch_frames=params.settings["frames_per_batch"],
+        batch_frames=batch_size(params.settings["frames_per_batch"], task),
     )  # fmt: skip
     results = list(done.values())
     failures = [*lost, *(result.failure for result in results if result.failure is not None)]

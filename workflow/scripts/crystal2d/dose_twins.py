@@ -1,6 +1,6 @@
 """One simulated twin of the dataset, reconstructed at every dose as the dataset is, and scored against its truth."""
 
-from scant.inference.refine import refine_settings
+from scant.inference.problem import refine_settings
 from scant.io.ledger import failure_table
 from scant.io.logs import say, stage_log
 from scant.io.structures import write_table

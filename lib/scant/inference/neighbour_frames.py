@@ -1,0 +1,73 @@
+"""What the other frames of a window say of a frame's ripples: an Ornstein-Uhlenbeck link, mode by mode.
+
+A mode of heights is h(t) = s + d(t): a ripple s that the window shares, held by compression and clamping, and thermal motion d, an
+Ornstein-Uhlenbeck process of variance C that forgets within `relaxation_frames` (Uhlenbeck and Ornstein, Phys. Rev. 36 (1930) 823).
+Given h = h(0), the others' mean m is then Gaussian about slope * h: a factor of the likelihood, which adds to the prior without counting
+the thermal motion twice. S, the square of s, is taken from m itself; a mode that does not stand out of its thermal motion and of the
+error of m is linked by what motion it shares alone (empirical Bayes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+
+@dataclass(frozen=True)
+class ThermalMotion:
+    """Thermal motion of the heights about the ripple that neighbouring frames share: its rms over atoms, and how long it lasts."""
+
+    rms_angstrom: float
+    relaxation_frames: float
+
+    def variance(self, free_variance: np.ndarray) -> np.ndarray:
+        """Variance C of each mode (N,), angstrom^2, from that of a free flat sheet, so that the rms over N atoms is as given.
+
+        Stretching stiffens the long modes of a rippled sheet far below their free variance: all are capped alike.
+        """
+        free, wanted = free_variance[np.isfinite(free_variance)], self.rms_angstrom**2 * len(free_variance)
+        if free.sum() <= wanted:
+            return free_variance
+        cap = brentq(lambda c: (1 / (1 / free + 1 / c)).sum() - wanted, 1e-9 * wanted, 1e9 * wanted)
+        return 1 / (1 / free_variance + 1 / cap)
+
+    def correlation(self, lag_frames: np.ndarray) -> np.ndarray:
+        """exp(-|lag| / relaxation); 1 at lag 0 and 0 elsewhere for a relaxation within the frame."""
+        if self.relaxation_frames == 0:
+            return (lag_frames == 0).astype(float)
+        return np.exp(-np.abs(lag_frames) / self.relaxation_frames)
+
+
+@dataclass(frozen=True)
+class NeighbourLink:
+    """The factor N(mean; slope * u, 1 / precision) of the scaled height coordinates u (B, N): all three (B, N), precision 0 for no link."""
+
+    mean: Any
+    slope: Any
+    precision: Any
+
+    def energy_and_gradient(self, u: Any) -> tuple[Any, Any]:
+        """-log of the factor, (B,) in float64, and its gradient (B, N)."""
+        off = self.slope * u - self.mean
+        pull = self.precision * off
+        return 0.5 * (pull * off).sum(axis=-1, dtype=np.float64), self.slope * pull
+
+
+def link_terms(
+    mean: np.ndarray, variance: np.ndarray, motion_variance: np.ndarray, offsets: Sequence[int], motion: ThermalMotion
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and precision (K,) of the link, from the posterior `mean` and `variance` (K,) of the others' mean of each mode.
+
+    motion_variance (K,): C, in the same unit as `variance`. offsets: numbers of the others relative to the frame.
+    """
+    others = np.asarray(offsets, float)
+    with_frame = motion.correlation(others).mean()
+    among = motion.correlation(others[:, None] - others).mean()
+    shared = np.maximum(mean**2 - among * motion_variance - variance, 0)
+    slope = (shared + with_frame * motion_variance) / (shared + motion_variance)
+    unexplained = shared + among * motion_variance - slope**2 * (shared + motion_variance)
+    return slope, 1 / (unexplained + variance)

@@ -1,0 +1,235 @@
+"""A batch of frames, several chains each, annealed side by side on one device.
+
+Frames of a batch may have different atoms: they are padded to one size, and padding has neither weight nor bonds. Every
+frame's numbers come from its own streams, so its result does not depend on its batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scant.errors import FrameFailure
+from scant.inference.anneal import Chain, adapt_step, hamiltonian_move, start_chain
+from scant.inference.energy import PosteriorEnergy
+from scant.inference.information import image_information
+from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms
+from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
+from scant.inference.precondition import ModeCoordinates, bond_modes, mode_scales, thermal_height_variance
+from scant.inference.prior import POTENTIALS, build_prior
+from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
+from scant.physics.forward import ForwardModel, ImageGrid
+from scant.physics.optics import Optics
+from scant.rng import stream
+from scant.xp import to_numpy
+
+SOFT_MODES = 12
+# Stiffer modes of heights are held by the prior alone.
+SENSED_MODES = 150
+MOVES_PER_REFRESH = 5
+# Chains of a few dozen moves do not each explore the softest ripples (their R-hat says so); what the estimate needs is that
+# their means agree, and what remains between them is part of sigma.
+CHAIN_SPREAD_LIMIT_ANGSTROM = 0.3
+EDGE_ANGSTROM = 3.0
+BASIN_WEIGHT = 0.05
+MINIMUM_ACCEPTANCE = 0.2
+SAMPLES_PER_CHECK = 20
+
+
+class Replicas:
+    """Replicas of all frames, chains of a frame side by side, with their energy and coordinates."""
+
+    def __init__(self, problems: list[FrameProblem], optics: Optics, grid: ImageGrid, settings: RefineSettings, xp: Any):
+        self.problems, self.settings, self.xp = problems, settings, xp
+        n_atoms = max(len(p.positions) for p in problems)
+        chains = settings.n_chains
+        species = np.full((len(problems), n_atoms), "", dtype="U2")
+        for row, p in zip(species, problems):
+            row[: len(p.species)] = p.species
+        self.model = ForwardModel(optics, grid, np.repeat(species, chains, axis=0), xp=xp)
+        prior = build_prior(problems, chains, settings.potential, settings.lattice_constant_angstrom, settings.temperature_k)
+        self.own = self._on_device([(p.counts_e, p.inverse_variance) for p in problems])
+        self.guide = self._on_device([p.guide for p in problems])
+        self._link: NeighbourLink | None = None
+        self.coordinates, self._motion_variance = self._coordinates(n_atoms)
+        self.held = np.repeat([len(p.positions) for p in problems], chains)
+        self.energy = PosteriorEnergy(self.model, prior.on(xp), *self.own)
+        self.energy.refresh(self.coordinates.origin)
+        self.streams = [stream(settings.seed, "anneal", p.frame, c) for p in problems for c in range(chains)]
+
+    def _on_device(self, images: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
+        """Counts and weights (B, H, W) of all replicas from those of the frames."""
+        counts, weights = (np.repeat(np.stack(part), self.settings.n_chains, axis=0).astype(np.float32) for part in zip(*images))
+        return self.xp.asarray(counts), self.xp.asarray(weights)
+
+    def _coordinates(self, n_atoms: int) -> tuple[ModeCoordinates, np.ndarray]:
+        """Mode coordinates of all replicas, and the variance (frames, N) of the thermal motion of scaled heights."""
+        frames = len(self.problems)
+        origin = np.zeros((frames, n_atoms, 3), np.float32)
+        modes = np.zeros((frames, n_atoms, n_atoms), np.float32)
+        scales = np.zeros((frames, n_atoms, 3), np.float32)
+        thermal = np.zeros((frames, n_atoms))
+        for f, p in enumerate(self.problems):
+            n = len(p.positions)
+            origin[f, :n] = p.positions
+            modes[f, :n, :n], scales[f, :n], thermal[f, :n] = self._frame_modes(p)
+        chains, xp = self.settings.n_chains, self.xp
+        return ModeCoordinates(xp.asarray(np.repeat(origin, chains, axis=0)), xp.asarray(modes), xp.asarray(scales)), thermal
+
+    def _frame_modes(self, problem: FrameProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Modes (N, N) of one frame, their scales (N, 3) and the variance (N,) of their thermal motion in units of the scale squared."""
+        eigenvalues, modes = bond_modes(problem.bonds, len(problem.positions))
+        image = problem.positions[:, :2], problem.counts_e, problem.inverse_variance
+        plane = np.median(image_information(self.model, *image, axes="x").diagonal())
+        soft = modes[:, :SENSED_MODES]
+        height = np.zeros(len(modes))
+        height[:SENSED_MODES] = (soft * (image_information(self.model, *image, axes="z") @ soft)).sum(axis=0)
+        potential = POTENTIALS[self.settings.potential]
+        scales = mode_scales(eigenvalues, self.settings.temperature_k, potential, float(plane), height)
+        motion = self.settings.motion
+        still = np.zeros(len(scales))
+        thermal = still if motion is None else motion.variance(thermal_height_variance(eigenvalues, self.settings.temperature_k, potential))
+        return modes, scales, thermal / scales[:, 2] ** 2
+
+    def _energy_of_modes(self, u: Any) -> tuple[Any, Any, Any]:
+        energy, gradient, misfit = self.energy(self.coordinates.positions(u))
+        gradient = self.coordinates.pull_back(gradient)
+        if self._link is not None:
+            linked, slope = self._link.energy_and_gradient(u[..., 2])
+            energy = energy + linked
+            gradient[..., 2] += slope
+        return energy, gradient, misfit
+
+    def anneal(self) -> tuple[Chain, Moments]:
+        """Anneal on the guide, learn the neighbours' link from it where asked, then burn in and sample the frame's own posterior."""
+        schedule, xp = self.settings.schedule, self.xp
+        self.energy.observe(*self.guide)
+        self.energy.refresh(self.coordinates.origin)
+        chain = start_chain(self._energy_of_modes, xp.zeros_like(self.coordinates.origin), held=self.held)
+        self._temper(chain, schedule.taus()[: schedule.n_annealed])
+        if self.settings.motion is not None:
+            self._temper(chain, schedule.taus()[schedule.n_annealed :])
+            self._link = self._learn_link(chain, self.settings.motion)
+        self.energy.observe(*self.own)
+        self._refresh(chain)
+        self._temper(chain, schedule.taus()[schedule.n_annealed :])
+        return chain, self._sample(chain)
+
+    def _temper(self, chain: Chain, taus: np.ndarray) -> None:
+        """One move at each temperature, steps adapting, the quadratic image kept up to date."""
+        schedule = self.settings.schedule
+        for n, tau in enumerate(taus):
+            if n > 0 and n % MOVES_PER_REFRESH == 0:
+                self._refresh(chain)
+            hamiltonian_move(chain, self._energy_of_modes, float(tau), schedule.leapfrog_steps, self.streams)
+            adapt_step(chain, schedule.target_acceptance, len(chain.trace) - 1)
+
+    def _refresh(self, chain: Chain) -> None:
+        self.energy.refresh(self.coordinates.positions(chain.u))
+        chain.energy, chain.gradient, chain.misfit = self._energy_of_modes(chain.u)
+
+    def _sample(self, chain: Chain) -> Moments:
+        """Moves at tau = 1, step sizes and quadratic image frozen, until a frame's chains agree or `n_samples` are drawn."""
+        schedule, moments = self.settings.schedule, Moments()
+        active = np.ones(len(chain.u), bool)
+        for n in range(1, schedule.n_samples + 1):
+            hamiltonian_move(chain, self._energy_of_modes, 1.0, schedule.leapfrog_steps, self.streams, active)
+            moments.add(*self._about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2], active)
+            if n % SAMPLES_PER_CHECK == 0:
+                agree = [r < schedule.stop_r_hat for r in self._r_hats(moments)]
+                active = active & ~np.repeat(agree, self.settings.n_chains)
+                if not active.any():
+                    break
+        return moments
+
+    def _r_hats(self, moments: Moments) -> list[float]:
+        """Largest split R-hat of the soft modes of each frame, over all its chains."""
+        soft = np.stack(moments.soft).reshape(len(moments.soft), len(self.problems), self.settings.n_chains, -1)
+        counts = moments.counts[:: self.settings.n_chains]
+        return [float(np.max(split_r_hat(soft[:n, f]))) for f, n in enumerate(counts)]
+
+    def _learn_link(self, chain: Chain, motion: ThermalMotion) -> NeighbourLink:
+        """The neighbours' mean shape and its error, sampled on the guide; as the factor it is for each frame's own heights."""
+        schedule, chains = self.settings.schedule, self.settings.n_chains
+        moments = Moments()
+        for _ in range(schedule.n_samples):
+            hamiltonian_move(chain, self._energy_of_modes, 1.0, schedule.leapfrog_steps, self.streams)
+            moments.add(chain.u, chain.misfit, chain.u[:, 1 : 1 + SOFT_MODES, 2])
+        energies = np.stack(chain.trace[-schedule.n_samples :]).reshape(schedule.n_samples, -1, chains)
+        mean, sigma, _ = combine_chains(moments, chain_weights(energies))
+        terms = np.zeros((3, *mean.shape[:2]), np.float32)
+        for f, p in enumerate(self.problems):
+            if p.guide_offsets:
+                linked = slice(1, min(SENSED_MODES, len(p.positions)))
+                slope, precision = link_terms(
+                    mean[f, linked, 2], sigma[f, linked, 2] ** 2, self._motion_variance[f, linked], p.guide_offsets, motion
+                )
+                terms[:, f, linked] = mean[f, linked, 2], slope, precision
+        return NeighbourLink(*(self.xp.asarray(np.repeat(part, chains, axis=0)) for part in terms))
+
+    def _about_mean_height(self, positions: Any) -> tuple[Any, Any]:
+        """Positions with the mean height of each replica taken out, and that mean (B,)."""
+        mean = positions[..., 2].sum(axis=-1) / self.xp.asarray(self.held, positions.dtype)
+        centred = positions.copy()
+        centred[..., 2] -= mean[:, None]
+        return centred, mean
+
+    def _well_inside(self, positions: np.ndarray) -> np.ndarray:
+        """Atoms (N,) far enough from the view's edge for the image to hold them on all sides; all atoms when none is."""
+        grid = self.model.grid
+        size = np.array([grid.width_px, grid.height_px]) * grid.pixel_size_angstrom
+        inner = np.asarray(((positions[:, :2] > EDGE_ANGSTROM) & (positions[:, :2] < size - EDGE_ANGSTROM)).all(axis=1))
+        return inner if inner.any() else np.ones(len(positions), bool)
+
+    def estimates(self, chain: Chain, moments: Moments) -> tuple[list[FrameEstimate], list[FrameFailure]]:
+        """What the frames' chains say together, frame by frame; a frame that left the finite numbers is a failure."""
+        chains = self.settings.n_chains
+        before = len(chain.trace) - len(moments.soft)
+        trace = np.stack(chain.trace).reshape(len(chain.trace), -1, chains)
+        counts = moments.counts[::chains]
+        weights = np.concatenate([chain_weights(trace[before : before + n, f : f + 1]) for f, n in enumerate(counts)])
+        mean, sigma, spread = combine_chains(moments, weights)
+        correlation = to_numpy(self.energy.correlation(self.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
+        estimates, failures = [], []
+        for f, p in enumerate(self.problems):
+            if not np.isfinite(mean[f, : len(p.positions)]).all():
+                failures.append(FrameFailure(p.frame, "anneal", "diverged", "the energy left the finite numbers", "lower anneal.tau_start"))
+                continue
+            n = len(p.positions)
+            figures = self._figures(f, chain, moments, weights[f])
+            spread_z = float(np.sqrt((spread[f, :n, 2][self._well_inside(p.positions)] ** 2).mean()))
+            estimates.append(
+                FrameEstimate(
+                    frame=p.frame,
+                    positions=mean[f, :n],
+                    sigma=sigma[f, :n],
+                    energy=float((trace[before : before + counts[f], f] * weights[f]).sum(axis=-1).mean()),
+                    correlation=float(correlation[f]),
+                    chain_spread_z_angstrom=spread_z,
+                    converged=bool(spread_z < CHAIN_SPREAD_LIMIT_ANGSTROM and figures["acceptance"] > MINIMUM_ACCEPTANCE),
+                    trace=trace[: before + counts[f], f],
+                    **figures,
+                )
+            )
+        return estimates, failures
+
+    def _figures(self, f: int, chain: Chain, moments: Moments, weights: np.ndarray) -> dict[str, Any]:
+        """What is read off one frame's chains beside positions: see FrameEstimate."""
+        chains, p = self.settings.n_chains, self.problems[f]
+        mine = slice(f * chains, (f + 1) * chains)
+        n_samples, before = moments.counts[mine][0], len(chain.trace) - len(moments.soft)
+        kept = weights > BASIN_WEIGHT * weights.max()
+        rise = np.stack(moments.mean_height)[:n_samples, mine]
+        last = to_numpy(self._about_mean_height(self.coordinates.positions(chain.u))[0])
+        return {
+            "sample": last[f * chains + int(weights.argmax()), : len(p.positions)],
+            "chains_in_basin": int(kept.sum()),
+            "reduced_chi2": float(2 * to_numpy(chain.misfit)[mine].mean() / (p.inverse_variance > 0).sum()),
+            "intensity_e": float(to_numpy(self.energy.intensity_e)[mine].mean()),
+            "acceptance": float(np.stack(chain.accepted)[before : before + n_samples, mine].mean()),
+            "r_hat": float(np.max(split_r_hat(np.stack(moments.soft)[:n_samples, mine][:, kept]))),
+            "defocus_angstrom": self.model.optics.defocus_angstrom + float(rise.mean()),
+            "sigma_defocus_angstrom": float(rise.std()),
+            "n_moves": before + n_samples,
+        }

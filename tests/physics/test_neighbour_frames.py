@@ -1,0 +1,91 @@
+"""The link to neighbouring frames: exact on Gaussian processes, its gradient true, and heights better and honest with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scant.inference.anneal import Schedule
+from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms
+from scant.inference.prepare import grid_around
+from scant.inference.problem import FrameProblem, RefineSettings
+from scant.inference.refine import refine_frames
+from scant.inference.scoring import score
+from scant.physics.detector import counts_with_noise
+from scant.physics.forward import ForwardModel, ImageGrid
+from scant.physics.lattice import bonds_from_positions
+from scant.physics.optics import Optics
+from scant.physics.simulate import Specimen, View, true_frames
+from scant.rng import stream
+
+OFFSETS = (-2, -1, 1, 2)
+
+
+@pytest.mark.parametrize("relaxation_frames", [0.0, 3.0])
+@pytest.mark.parametrize("shared_variance", [0.0, 25.0])
+def test_the_link_makes_the_posterior_of_an_ornstein_uhlenbeck_process(relaxation_frames, shared_variance):
+    """Prior N(0, S + C) times the link against the exact conditional of the joint Gaussian of the frame and the others' mean."""
+    thermal, error = 1.0, 0.1
+    motion = ThermalMotion(1.0, relaxation_frames)
+    times = np.array([0, *OFFSETS], float)
+    covariance = shared_variance + thermal * motion.correlation(times[:, None] - times)
+    others = covariance[1:, 1:].mean() + error
+    # the mean whose square is what its variance says, so that S comes out as it is
+    mean = np.array([np.sqrt(others)])
+    slope, precision = link_terms(mean, np.array([error]), np.array([thermal]), OFFSETS, motion)
+    prior = 1 / (shared_variance + thermal)
+    posterior_variance = 1 / (prior + slope[0] ** 2 * precision[0])
+    cross = covariance[0, 1:].mean()
+    assert posterior_variance == pytest.approx(covariance[0, 0] - cross**2 / others, rel=1e-9)
+    assert posterior_variance * slope[0] * precision[0] * mean[0] == pytest.approx(cross / others * mean[0], rel=1e-9, abs=1e-12)
+
+
+def test_the_links_gradient_is_its_slope():
+    rng = np.random.default_rng(0)
+    mean, slope, precision, u = rng.normal(size=(4, 2, 5))
+    link = NeighbourLink(mean, slope, precision**2)
+    energy, gradient = link.energy_and_gradient(u)
+    step = np.zeros_like(u)
+    step[1, 3] = 1e-6
+    assert gradient[1, 3] == pytest.approx((link.energy_and_gradient(u + step)[0] - energy)[1] / 1e-6, rel=1e-5)
+
+
+def test_capped_modes_have_the_motion_asked_for():
+    free = np.array([np.inf, 300.0, 40.0, 5.0, 1.0, 0.2, 0.01])
+    variance = ThermalMotion(0.6, 0.0).variance(free)
+    assert variance[1:].sum() == pytest.approx(0.36 * len(free))
+    assert np.all(variance < free)
+    np.testing.assert_array_equal(ThermalMotion(50.0, 0.0).variance(free), free)
+
+
+@pytest.fixture(scope="module")
+def five_frames_at_500() -> tuple[FrameProblem, np.ndarray, Optics, ImageGrid]:
+    """The middle one of five frames of a warm sheet at 500 e/A^2, with the mean of the other four as its guide."""
+    optics, view = Optics(80.0, -130000.0, -45.0, 10.0, 52.2), View(128, 0.2, 0.1)
+    truth = [f.positions for f in true_frames(view, 5, Specimen(), seed=11)]
+    mean_e = 500 * 0.04
+    shots = []
+    for n, positions in enumerate(truth):
+        model = ForwardModel(optics, ImageGrid.padded(128, 128, 0.2, 6.0), np.full(len(positions), "C"), n_orders=5, dtype=np.float64)
+        shots.append(counts_with_noise(model.image(positions[None])[0], mean_e, 0.5, 1.0, stream(0, "test-link", n)))
+    start = truth[2] * [1, 1, 0]
+    weight = np.full((128, 128), 1 / (mean_e + 0.25), np.float32)
+    others = np.mean([shots[n] for n in (0, 1, 3, 4)], axis=0)
+    bonds = bonds_from_positions(start[:, :2], 1.85)
+    problem = FrameProblem(0, shots[2], weight, start, np.full(len(start), "C"), bonds, np.full(len(start), 3), others, 4 * weight, OFFSETS)
+    return problem, truth[2], optics, grid_around([problem], 0.2)
+
+
+def test_linked_neighbours_make_heights_better_and_stay_honest(five_frames_at_500):
+    problem, true, optics, grid = five_frames_at_500
+    alone = RefineSettings(Schedule(8.0, 10, 1, 10, 20, 16), 4, "lcbop", 300.0, 2.46, 0.0, 1)
+    linked = replace(alone, motion=ThermalMotion(0.26, 0.0))
+    error = {}
+    for name, settings in (("alone", alone), ("linked", linked)):
+        estimate = refine_frames([problem], optics, grid, settings)[0][0]
+        result = score(estimate.positions, true, (25.6, 25.6))
+        error[name] = result.error_angstrom[:, 2].std()
+        ratio = (result.error_angstrom[:, 2] / estimate.sigma[result.found, 2]).std()
+        assert 0.6 < ratio < 1.6
+    assert error["linked"] < 0.9 * error["alone"]
