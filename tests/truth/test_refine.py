@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from scant.inference import refine, replicas
 from scant.inference.anneal import Schedule
+from scant.inference.gate import likely_reason
 from scant.inference.optics_fit import CalibrationFrame, fit_optics, histogram_kl
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import bytes_per_frame, frames_that_fit, refine_frames
@@ -169,6 +171,18 @@ def test_contrast_of_the_wrong_sign_is_refused_with_the_reason(problems):
     assert failures[0].frame == 0
     assert failures[0].cause == "correlation"
     assert "wrong sign" in failures[0].remedy
+
+
+def test_a_shift_and_a_wrong_pixel_size_are_told_apart(problems):
+    """The start moved by 0.8 A, or 4 % too small: each is named with its figure; pure noise is blamed on neither."""
+    made, _ = problems
+    problem, model = made[0], ForwardModel(OPTICS, GRID, made[0].species)
+    moved = replace(problem, positions=problem.positions + [0.8, 0, 0])
+    assert "shifted by (-0.80, 0.00) A" in likely_reason(moved, model, 0.0, 0.03)
+    small = replace(problem, positions=(problem.positions - [10, 10, 0]) * [0.96, 0.96, 1] + [10, 10, 0])
+    assert re.search(r"pixel size of 0\.19\d* A instead of 0\.2 A", likely_reason(small, model, 0.0, 0.03))
+    noise = replace(problem, counts_e=np.random.default_rng(0).normal(MEAN_E, MEAN_E**0.5, problem.counts_e.shape))
+    assert "check the optics" in likely_reason(noise, model, 0.0, 0.03)
 
 
 def test_optics_are_found_from_15_angstrom_off(problems):

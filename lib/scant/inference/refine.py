@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scant.errors import FrameFailure
+from scant.inference.gate import gate_failure
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
 from scant.inference.replicas import Replicas
 from scant.physics.forward import ImageGrid
@@ -48,20 +49,11 @@ def _refine_batch(
     correlation = to_numpy(batch.energy.correlation(batch.coordinates.origin))[:: settings.n_chains]
     refused = correlation < settings.minimum_correlation
     if refused.any():
-        failures = [_gate_failure(p, c, settings) for p, c, r in zip(problems, correlation, refused) if r]
+        failures = [
+            gate_failure(p, batch.model, float(c), settings.minimum_correlation) for p, c, r in zip(problems, correlation, refused) if r
+        ]
         rest = [p for p, r in zip(problems, refused) if not r]
         estimates, more = _refine_batch(rest, optics, grid, settings, device) if rest else ([], [])
         return estimates, failures + more
     chain, moments = batch.anneal()
     return batch.estimates(chain, moments)
-
-
-def _gate_failure(problem: FrameProblem, correlation: float, settings: RefineSettings) -> FrameFailure:
-    found = f"model and data correlate by {correlation:.3f} at the start, at least {settings.minimum_correlation:.3f} is needed"
-    wrong_sign = correlation < -settings.minimum_correlation
-    reason = (
-        "the contrast has the wrong sign: check the signs of defocus_angstrom and cs_um"
-        if wrong_sign
-        else "check pixel_size_angstrom, the optics and the atoms found by localise"
-    )
-    return FrameFailure(problem.frame, "anneal", "correlation", found, reason)
