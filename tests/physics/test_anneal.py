@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scant.inference.anneal import Schedule, adapt_step, hamiltonian_move, start_chain
+from scant.inference.anneal import Schedule, adapt_step, hamiltonian_move, mirror_flip, start_chain
 from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
 from scant.rng import stream
 
@@ -77,6 +77,31 @@ def test_a_replica_does_not_depend_on_its_batch():
         return chain.u
 
     np.testing.assert_array_equal(final([0, 1, 2])[2], final([2])[0])
+
+
+def domes_up_or_down(u):
+    """E = 40 (z^2 - 1)^2 + 0.3 z + (x^2 + y^2) / 2: two heights of 40 k_B T between them, the lower one likelier by e^0.6."""
+    x, y, z = u[..., 0], u[..., 1], u[..., 2]
+    energy = (40 * (z**2 - 1) ** 2 + 0.3 * z + (x**2 + y**2) / 2).sum(axis=-1)
+    return energy.astype(np.float64), np.stack([x, y, 160 * z * (z**2 - 1) + 0.3], axis=-1), energy
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_mirror_flips_cross_where_trajectories_do_not(flips):
+    """With flips the occupation of the two domes is Boltzmann's; without them every chain stays where it began."""
+    streams = [stream(7, "flips", 0, c) for c in range(8)]
+    chain = start_chain(domes_up_or_down, np.ones((8, 1, 3)), 0.08)
+    low = []
+    for _ in range(1500):
+        hamiltonian_move(chain, domes_up_or_down, 1.0, 4, streams)
+        if flips:
+            mirror_flip(chain, domes_up_or_down, 1.0, np.ones((8, 1)), streams)
+        low.append(chain.u[:, 0, 2] < 0)
+    if flips:
+        assert np.mean(low) == pytest.approx(1 / (1 + np.exp(-0.6)), abs=0.02)
+        assert chain.flipped.min() > 300
+    else:
+        assert np.mean(low) == 0
 
 
 def test_a_trajectory_that_runs_away_is_rejected():

@@ -58,6 +58,7 @@ class Chain:
     """State of a batch of replicas in mode coordinates u (B, N, 3), with what the next move needs.
 
     `held` (B,): the leading coordinates that are atoms; padding is never moved, and takes no random number.
+    `flipped` (B,): mirror flips accepted so far.
     """
 
     u: Any
@@ -68,6 +69,7 @@ class Chain:
     step: np.ndarray
     accepted: list[np.ndarray] = field(default_factory=list)
     trace: list[np.ndarray] = field(default_factory=list)
+    flipped: Any = 0
 
 
 def start_chain(energy: Energy, u: Any, step: float = 0.3, held: np.ndarray | None = None) -> Chain:
@@ -105,13 +107,38 @@ def hamiltonian_move(
         log_ratio = to_numpy((chain.energy - value) / tau + kinetic - _kinetic(momentum))
     log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
     accept = (log_uniform < log_ratio) & (True if active is None else active)
-    keep = xp.asarray(accept)
+    _keep(chain, xp.asarray(accept), u, value, gradient, misfit)
+    chain.accepted.append(np.exp(np.minimum(log_ratio, 0)))
+    chain.trace.append(to_numpy(chain.energy))
+
+
+def mirror_flip(
+    chain: Chain, energy: Energy, tau: float, domes: Any, streams: list[np.random.Generator], active: np.ndarray | None = None
+) -> None:
+    """Turn a dome of every replica's heights upside down, u_z -> u_z - 2 d (d . u_z) with d (B, N) of unit length, or leave it.
+
+    A reflection is its own inverse and keeps volumes, so Metropolis alone makes it exact. It crosses between ripples that an image
+    taken near focus hardly tells apart (DESIGN 4), which trajectories do not.
+    """
+    xp = array_module(chain.u)
+    u = chain.u.copy()
+    u[..., 2] -= 2 * domes * (domes * u[..., 2]).sum(axis=-1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, gradient, misfit = energy(u)
+        log_ratio = to_numpy((chain.energy - value) / tau)
+    log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
+    accept = (np.log([s.uniform() for s in streams]) < log_ratio) & (True if active is None else active)
+    _keep(chain, xp.asarray(accept), u, value, gradient, misfit)
+    chain.flipped += accept
+
+
+def _keep(chain: Chain, keep: Any, u: Any, value: Any, gradient: Any, misfit: Any) -> None:
+    """Take over the new state of the replicas that accepted it."""
+    xp = array_module(u)
     chain.u = xp.where(keep[:, None, None], u, chain.u)
     chain.gradient = xp.where(keep[:, None, None], gradient, chain.gradient)
     chain.energy = xp.where(keep, value, chain.energy)
     chain.misfit = xp.where(keep, misfit, chain.misfit)
-    chain.accepted.append(np.exp(np.minimum(log_ratio, 0)))
-    chain.trace.append(to_numpy(chain.energy))
 
 
 def _kinetic(momentum: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scant.errors import FrameFailure
-from scant.inference.anneal import Chain, adapt_step, hamiltonian_move, start_chain
+from scant.inference.anneal import Chain, adapt_step, hamiltonian_move, mirror_flip, start_chain
 from scant.inference.energy import PosteriorEnergy
 from scant.inference.information import image_information
 from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms
@@ -35,6 +35,7 @@ EDGE_ANGSTROM = 3.0
 BASIN_WEIGHT = 0.05
 MINIMUM_ACCEPTANCE = 0.2
 SAMPLES_PER_CHECK = 20
+DOME_RADIUS_ANGSTROM = (2.5, 10.0)
 
 
 class Replicas:
@@ -74,6 +75,7 @@ class Replicas:
             n = len(p.positions)
             origin[f, :n] = p.positions
             modes[f, :n, :n], scales[f, :n], thermal[f, :n] = self._frame_modes(p)
+        self._soft_modes, self._height_scales = modes[:, :, :SENSED_MODES], scales[:, :SENSED_MODES, 2]
         chains, xp = self.settings.n_chains, self.xp
         return ModeCoordinates(xp.asarray(np.repeat(origin, chains, axis=0)), xp.asarray(modes), xp.asarray(scales)), thermal
 
@@ -123,7 +125,21 @@ class Replicas:
             if n > 0 and n % MOVES_PER_REFRESH == 0:
                 self._refresh(chain)
             hamiltonian_move(chain, self._energy_of_modes, float(tau), schedule.leapfrog_steps, self.streams)
+            mirror_flip(chain, self._energy_of_modes, float(tau), self._domes(), self.streams)
             adapt_step(chain, schedule.target_acceptance, len(chain.trace) - 1)
+
+    def _domes(self) -> Any:
+        """A random dome for each replica, as a unit vector (B, N) of the scaled coordinates of its soft modes."""
+        domes = np.zeros(self.coordinates.origin.shape[:2], np.float32)
+        for row, source, n in zip(range(len(domes)), self.streams, self.held):
+            frame = row // self.settings.n_chains
+            xy = self.problems[frame].positions[:, :2]
+            off = ((xy - xy[source.integers(n)]) ** 2).sum(axis=1)
+            bump = np.exp(-0.5 * off / source.uniform(*DOME_RADIUS_ANGSTROM) ** 2)
+            soft = slice(1, min(SENSED_MODES, n))
+            dome = (bump @ self._soft_modes[frame, :n, soft]) / self._height_scales[frame][soft]
+            domes[row, soft] = dome / np.linalg.norm(dome)
+        return self.xp.asarray(domes)
 
     def _refresh(self, chain: Chain) -> None:
         self.energy.refresh(self.coordinates.positions(chain.u))
@@ -135,6 +151,7 @@ class Replicas:
         active = np.ones(len(chain.u), bool)
         for n in range(1, schedule.n_samples + 1):
             hamiltonian_move(chain, self._energy_of_modes, 1.0, schedule.leapfrog_steps, self.streams, active)
+            mirror_flip(chain, self._energy_of_modes, 1.0, self._domes(), self.streams, active)
             moments.add(*self._about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2], active)
             if n % SAMPLES_PER_CHECK == 0:
                 agree = [r < schedule.stop_r_hat for r in self._r_hats(moments)]
