@@ -198,6 +198,20 @@ def test_optics_are_found_from_15_angstrom_off(problems):
     assert abs(fit.optics.defocus_angstrom + 45.0) < 5 * fit.sigma["defocus_angstrom"] + 0.5
 
 
+def test_coma_and_threefold_astigmatism_are_found(problems):
+    made, truth = problems
+    true = {"coma_x_angstrom": 200.0, "coma_y_angstrom": -120.0, "threefold_x_angstrom": -150.0, "threefold_y_angstrom": 180.0}
+    frames = []
+    for n, (p, t) in enumerate(zip(made, truth)):
+        model = ForwardModel(OPTICS.with_values(**true), GRID, p.species, n_orders=5, dtype=np.float64)
+        counts = counts_with_noise(model.image(t[None])[0], MEAN_E, 0.5, 1.0, stream(0, "test-coma", n))
+        frames.append(CalibrationFrame(counts.astype(float), p.inverse_variance, t, p.species))
+    fit = fit_optics(OPTICS, GRID, frames)
+    for name, value in true.items():
+        assert getattr(fit.optics, name) == pytest.approx(value, abs=4 * fit.sigma[name])
+        assert fit.sigma[name] < 30
+
+
 def test_histogram_divergence_sees_a_wrong_width():
     rng = np.random.default_rng(0)
     measured = rng.normal(100, 10, 50_000)

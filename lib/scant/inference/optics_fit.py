@@ -1,6 +1,6 @@
 """Optics by maximum likelihood from frames whose structures are known well enough: Gauss-Newton on the image model.
 
-Free: defocus, two-fold astigmatism, focal spread, isotropic envelope (detector transfer and fast motion), contrast scale; each with a
+Free: defocus, two-fold astigmatism, coma, three-fold astigmatism, focal spread, isotropic envelope (detector transfer and fast motion), contrast scale; each with a
 Gaussian prior around its nominal value, which is what separates focal spread, envelope and contrast. The mean intensity of each
 frame is profiled.
 """
@@ -19,6 +19,10 @@ PRIOR_SD = {
     "defocus_angstrom": 15.0,
     "astigmatism_x_angstrom": 8.0,
     "astigmatism_y_angstrom": 8.0,
+    "coma_x_angstrom": 150.0,
+    "coma_y_angstrom": 150.0,
+    "threefold_x_angstrom": 150.0,
+    "threefold_y_angstrom": 150.0,
     "focal_spread_angstrom": 1.0,
     "envelope_b_angstrom2": 2.0,
     "contrast_scale": 0.3,
@@ -27,6 +31,10 @@ STEP = {
     "defocus_angstrom": 0.5,
     "astigmatism_x_angstrom": 0.5,
     "astigmatism_y_angstrom": 0.5,
+    "coma_x_angstrom": 20.0,
+    "coma_y_angstrom": 20.0,
+    "threefold_x_angstrom": 20.0,
+    "threefold_y_angstrom": 20.0,
     "focal_spread_angstrom": 0.3,
     "envelope_b_angstrom2": 0.1,
     "contrast_scale": 0.02,
