@@ -1,8 +1,8 @@
 """Optics by maximum likelihood from frames whose structures are known well enough: Gauss-Newton on the image model.
 
-Free: defocus, two-fold astigmatism, coma, three-fold astigmatism, focal spread, isotropic envelope (detector transfer and fast motion), contrast scale; each with a
-Gaussian prior around its nominal value, which is what separates focal spread, envelope and contrast. The mean intensity of each
-frame is profiled.
+Free: defocus, two-fold astigmatism, coma, three-fold astigmatism, focal spread, isotropic envelope (detector transfer and fast motion),
+contrast scale; each with a Gaussian prior around its nominal value, which is what separates focal spread, envelope and contrast. The
+mean intensity of each frame is profiled.
 """
 
 from __future__ import annotations
