@@ -76,7 +76,9 @@ class AverageSettings(Leaf):
 
 
 class DenoiseSettings(Leaf):
-    method: Literal["bm3d", "pypi-bm3d", "none"] = Field("bm3d", description="own BM3D, PyPI bm3d (non-commercial licence), or none")
+    method: Literal["bm3d", "pypi-bm3d", "ksvd", "none"] = Field(
+        "bm3d", description="own BM3D, PyPI bm3d (non-commercial licence), a dictionary learned from the movie (K-SVD), or none"
+    )
 
 
 class LocaliseSettings(Leaf):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scant.errors import ConfigError, InputError
 from scant.imaging.denoise import METHODS, PYPI_BM3D_LICENCE_NOTE, bm3d, denoise_frame
+from scant.imaging.denoise.anscombe import stabilise
 from scant.imaging.denoise.backends import pypi_bm3d
+from scant.imaging.denoise.ksvd import learn_dictionary
 
 LATTICE_ANGSTROM = 2.46
 SIDE_PX = 192
@@ -62,6 +64,20 @@ def test_gain_in_counts(pixel_angstrom: float, dose_e: float, contrast: float, g
     assert gain_db(noisy_e, frame.image_e, mean_e) > gain
     assert gain_db(noisy_e, frame.image_e, mean_e, near) > gain_at_vacancies
     assert frame.noise_sd == pytest.approx(1.0, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("pixel_angstrom", "dose_e", "contrast", "gain", "gain_at_vacancies"),
+    [(0.084, 10.0, 0.8, 12.5, 16.0), (0.084, 56.0, 0.5, 11.5, 14.5), (0.2, 56.0, 0.5, 11.5, 9.2), (0.2, 320.0, 0.3, 12.5, 10.0)],
+)
+def test_gain_of_a_dictionary_learned_from_other_frames(pixel_angstrom, dose_e, contrast, gain, gain_at_vacancies) -> None:
+    learned = learn_dictionary(
+        [stabilise(frame_e(pixel_angstrom, dose_e, contrast, seed)[0], **NOISE) for seed in (1, 2)], np.random.default_rng(0)
+    )
+    noisy_e, mean_e, near = frame_e(pixel_angstrom, dose_e, contrast)
+    frame = denoise_frame(noisy_e, method="ksvd", dictionary=learned, **NOISE)
+    assert gain_db(noisy_e, frame.image_e, mean_e) > gain
+    assert gain_db(noisy_e, frame.image_e, mean_e, near) > gain_at_vacancies
 
 
 @pytest.mark.parametrize("dose_e", [3.0, 20.0, 150.0])

@@ -25,7 +25,8 @@ def denoise(inputs, outputs, params, block, threads):
         "read_noise_e": PerFrame({f: detector.read_noise_e / counts[f] ** 0.5 for f in usable}),
         "excess_noise": PerFrame({f: detector.excess_noise / counts[f] for f in usable}),
     }
-    task = FrameTask(denoise_frame, sources, {"method": params.settings["method"]})
+    dictionary = np.load(inputs.dictionary, allow_pickle=False) if inputs.dictionary else None
+    task = FrameTask(denoise_frame, sources, {"method": params.settings["method"], "dictionary": dictionary})
     done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, scheduler_address=params.scheduler_address)
     provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
     blank = np.full(detector.bad.shape, np.nan, np.float32)

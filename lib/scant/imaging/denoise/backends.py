@@ -10,8 +10,10 @@ import numpy.typing as npt
 from scant.errors import ConfigError
 from scant.imaging.denoise.anscombe import destabilise, stabilise
 from scant.imaging.denoise.bm3d_filter import bm3d, check_finite
+from scant.imaging.denoise.ksvd import ksvd_denoise, learn_dictionary
+from scant.rng import stream
 
-METHODS = ("bm3d", "pypi-bm3d", "none")
+METHODS = ("bm3d", "pypi-bm3d", "ksvd", "none")
 
 PYPI_BM3D_LICENCE_NOTE = (
     "pypi-bm3d: the PyPI package bm3d, copyright Tampere University and its researchers, may be used for non-commercial purposes only, "
@@ -37,11 +39,14 @@ class DenoisedFrame:
     noise_sd: float
 
 
-def denoise_frame(image_e: npt.NDArray, *, method: str, read_noise_e: float, excess_noise: float) -> DenoisedFrame:
+def denoise_frame(
+    image_e: npt.NDArray, *, method: str, read_noise_e: float, excess_noise: float, dictionary: Image | None = None
+) -> DenoisedFrame:
     """The frame (y, x) in electrons, noise variance ``excess_noise * mean + read_noise_e**2`` e^2, denoised.
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
-    method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are.
+    method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
+    takes the dictionary (256, 64) of `ksvd.learn_dictionary`; without one it learns from the frame itself.
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -52,7 +57,11 @@ def denoise_frame(image_e: npt.NDArray, *, method: str, read_noise_e: float, exc
     noise_sd = diagonal_noise_sd(stabilised)
     if method == "none":
         return DenoisedFrame(np.asarray(image_e, dtype=np.float32), method, noise_sd)
-    denoised = bm3d(stabilised, 1.0) if method == "bm3d" else pypi_bm3d(stabilised, 1.0)
+    if method == "ksvd":
+        own = learn_dictionary([stabilised], stream(0, "dictionary")) if dictionary is None else dictionary
+        denoised = ksvd_denoise(stabilised, own)
+    else:
+        denoised = bm3d(stabilised, 1.0) if method == "bm3d" else pypi_bm3d(stabilised, 1.0)
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
 
 
