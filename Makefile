@@ -33,7 +33,7 @@ test: setup ## lint, types and the tests of every commit
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
 
-bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (10 minutes)
+bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py
 
 lint: setup ## mend style where a tool can
