@@ -197,6 +197,12 @@ class Config(Leaf):
         return values
 
     @model_validator(mode="after")
+    def _a_window_to_link(self) -> Config:
+        if self.anneal.link_frames and self.average.window == 1:
+            raise ValueError("anneal.link_frames needs neighbouring frames, and average.window is 1; set it to auto, 3, 5 ...")
+        return self
+
+    @model_validator(mode="after")
     def _names_once(self) -> Config:
         twice = set(self.datasets) & set(self.simulate)
         if twice:
