@@ -198,7 +198,7 @@ def test_bad_configuration_is_refused_before_any_work(finished, values, words):
 
 
 @pytest.mark.parametrize("profile", ["default", "ci", "slurm"])
-@pytest.mark.parametrize("change", [{}, {"denoise": {"method": "pypi-bm3d"}}, {"average": {"window": 1}, "keep": ["denoised"]}])
+@pytest.mark.parametrize("change", [{}, {"denoise": {"method": "ksvd"}}, {"average": {"window": 1}, "keep": ["denoised"]}])
 def test_dry_run_matrix(tmp_path, repository, profile, change):
     house = House(tmp_path, repository)
     house.write_config(CONFIG | change)
