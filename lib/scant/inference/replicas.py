@@ -6,6 +6,7 @@ frame's numbers come from its own streams, so its result does not depend on its 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,18 @@ BASIN_WEIGHT = 0.05
 MINIMUM_ACCEPTANCE = 0.2
 SAMPLES_PER_CHECK = 20
 DOME_RADIUS_ANGSTROM = (2.5, 10.0)
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """What the chains left, fetched from the device once: per sample and replica (S, B, ...), or per replica (B, ...)."""
+
+    accepted: np.ndarray
+    soft: np.ndarray
+    mean_height: np.ndarray
+    positions: np.ndarray
+    misfit: np.ndarray
+    intensity_e: np.ndarray
 
 
 class Replicas:
@@ -124,9 +137,13 @@ class Replicas:
         for n, tau in enumerate(taus):
             if n > 0 and n % MOVES_PER_REFRESH == 0:
                 self._refresh(chain)
-            hamiltonian_move(chain, self._energy_of_modes, float(tau), schedule.leapfrog_steps, self.streams)
-            mirror_flip(chain, self._energy_of_modes, float(tau), self._domes(), self.streams)
+            self._move(chain, float(tau))
             adapt_step(chain, schedule.target_acceptance, len(chain.trace) - 1)
+
+    def _move(self, chain: Chain, tau: float, active: np.ndarray | None = None) -> None:
+        """One trajectory and one try to turn a dome over, of every replica or of the active ones (B,)."""
+        hamiltonian_move(chain, self._energy_of_modes, tau, self.settings.schedule.leapfrog_steps, self.streams, active)
+        mirror_flip(chain, self._energy_of_modes, tau, self._domes(), self.streams, active)
 
     def _domes(self) -> Any:
         """A random dome for each replica, as a unit vector (B, N) of the scaled coordinates of its soft modes."""
@@ -150,8 +167,7 @@ class Replicas:
         schedule, moments = self.settings.schedule, Moments()
         active = np.ones(len(chain.u), bool)
         for n in range(1, schedule.n_samples + 1):
-            hamiltonian_move(chain, self._energy_of_modes, 1.0, schedule.leapfrog_steps, self.streams, active)
-            mirror_flip(chain, self._energy_of_modes, 1.0, self._domes(), self.streams, active)
+            self._move(chain, 1.0, active)
             moments.add(*self._about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2], active)
             if n % SAMPLES_PER_CHECK == 0:
                 agree = [r < schedule.stop_r_hat for r in self._r_hats(moments)]
@@ -208,13 +224,21 @@ class Replicas:
         weights = np.concatenate([chain_weights(trace[before : before + n, f : f + 1]) for f, n in enumerate(counts)])
         mean, sigma, spread = combine_chains(moments, weights)
         correlation = to_numpy(self.energy.correlation(self.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
+        sampled = _Sampled(
+            np.stack(chain.accepted)[before:],
+            np.stack(moments.soft),
+            np.stack(moments.mean_height),
+            to_numpy(self._about_mean_height(self.coordinates.positions(chain.u))[0]),
+            to_numpy(chain.misfit),
+            to_numpy(self.energy.intensity_e),
+        )
         estimates, failures = [], []
         for f, p in enumerate(self.problems):
             if not np.isfinite(mean[f, : len(p.positions)]).all():
                 failures.append(FrameFailure(p.frame, "anneal", "diverged", "the energy left the finite numbers", "lower anneal.tau_start"))
                 continue
             n = len(p.positions)
-            figures = self._figures(f, chain, moments, weights[f])
+            figures = self._figures(f, sampled, counts[f], weights[f])
             spread_z = float(np.sqrt((spread[f, :n, 2][self._well_inside(p.positions)] ** 2).mean()))
             estimates.append(
                 FrameEstimate(
@@ -225,28 +249,26 @@ class Replicas:
                     correlation=float(correlation[f]),
                     chain_spread_z_angstrom=spread_z,
                     converged=bool(spread_z < CHAIN_SPREAD_LIMIT_ANGSTROM and figures["acceptance"] > MINIMUM_ACCEPTANCE),
+                    n_moves=before + counts[f],
                     trace=trace[: before + counts[f], f],
                     **figures,
                 )
             )
         return estimates, failures
 
-    def _figures(self, f: int, chain: Chain, moments: Moments, weights: np.ndarray) -> dict[str, Any]:
+    def _figures(self, f: int, sampled: _Sampled, n_samples: int, weights: np.ndarray) -> dict[str, Any]:
         """What is read off one frame's chains beside positions: see FrameEstimate."""
         chains, p = self.settings.n_chains, self.problems[f]
         mine = slice(f * chains, (f + 1) * chains)
-        n_samples, before = moments.counts[mine][0], len(chain.trace) - len(moments.soft)
         kept = weights > BASIN_WEIGHT * weights.max()
-        rise = np.stack(moments.mean_height)[:n_samples, mine]
-        last = to_numpy(self._about_mean_height(self.coordinates.positions(chain.u))[0])
+        rise = sampled.mean_height[:n_samples, mine]
         return {
-            "sample": last[f * chains + int(weights.argmax()), : len(p.positions)],
+            "sample": sampled.positions[f * chains + int(weights.argmax()), : len(p.positions)],
             "chains_in_basin": int(kept.sum()),
-            "reduced_chi2": float(2 * to_numpy(chain.misfit)[mine].mean() / (p.inverse_variance > 0).sum()),
-            "intensity_e": float(to_numpy(self.energy.intensity_e)[mine].mean()),
-            "acceptance": float(np.stack(chain.accepted)[before : before + n_samples, mine].mean()),
-            "r_hat": float(np.max(split_r_hat(np.stack(moments.soft)[:n_samples, mine][:, kept]))),
+            "reduced_chi2": float(2 * sampled.misfit[mine].mean() / (p.inverse_variance > 0).sum()),
+            "intensity_e": float(sampled.intensity_e[mine].mean()),
+            "acceptance": float(sampled.accepted[:n_samples, mine].mean()),
+            "r_hat": float(np.max(split_r_hat(sampled.soft[:n_samples, mine][:, kept]))),
             "defocus_angstrom": self.model.optics.defocus_angstrom + float(rise.mean()),
             "sigma_defocus_angstrom": float(rise.std()),
-            "n_moves": before + n_samples,
         }

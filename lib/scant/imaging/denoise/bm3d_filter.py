@@ -96,7 +96,7 @@ def _filtered(noisy: npt.NDArray[np.float32], pilot: npt.NDArray[np.float32], pr
     strength = np.float32(profile.hard_threshold if hard else profile.wiener_strength)
     kaiser = np.kaiser(PATCH, KAISER_BETA)
     window = np.outer(kaiser, kaiser).astype(np.float32)
-    rows, columns = (_reference_places(side, profile.step_px) for side in noisy.shape)
+    rows, columns = (reference_places(side, profile.step_px) for side in noisy.shape)
     sums = np.zeros((noisy.shape[0], 2, noisy.shape[1]), dtype=np.float32)
     for first, stop, inside in _strips(columns, noisy.shape[1]):
         strip = Stage(
@@ -119,7 +119,7 @@ def _strips(columns: npt.NDArray[np.int64], side: int) -> Iterator[tuple[int, in
         yield first, stop, columns[members] - first
 
 
-def _reference_places(side: int, step_px: int) -> npt.NDArray[np.int64]:
+def reference_places(side: int, step_px: int) -> npt.NDArray[np.int64]:
     """Every step_px-th patch position, and the last one, so that the far edge is covered."""
     last = side - PATCH
     return np.unique(np.append(np.arange(0, last, step_px, dtype=np.int64), last))

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from numba import njit
 
 from scant.errors import InputError
-from scant.imaging.denoise.bm3d_filter import check_finite
+from scant.imaging.denoise.bm3d_filter import check_finite, reference_places
+from scant.imaging.denoise.bm3d_kernels import PATCH
 
-PATCH = 8
 N_ATOMS = 256
 MOST_USED = 16
 # Residual, in noise sd per pixel, at which a patch is explained. Elad and Aharon's 1.15 loses up to 1 dB on lattices in counts; so does
@@ -49,7 +49,7 @@ def ksvd_denoise(image: npt.NDArray, dictionary: Floats, sigma: float = 1.0, ste
     if dictionary.ndim != 2 or dictionary.shape[1] != PATCH * PATCH:
         raise InputError(f"the dictionary has shape {dictionary.shape}; (atoms, {PATCH * PATCH}) is needed: learn it again")
     scaled = np.ascontiguousarray(image, np.float32) / np.float32(sigma)
-    rows, columns = (_places(side, step_px) for side in image.shape)
+    rows, columns = (reference_places(side, step_px) for side in image.shape)
     total, weight = np.zeros_like(scaled), np.zeros_like(scaled)
     strips = max(1, 4096 // len(columns))
     for first in range(0, len(rows), strips):
@@ -66,10 +66,6 @@ def _check(image: npt.NDArray) -> None:
     check_finite(image)
     if min(image.shape) < PATCH:
         raise InputError(f"the image is {image.shape[0]} x {image.shape[1]} px; K-SVD needs at least {PATCH} px a side")
-
-
-def _places(side: int, step_px: int) -> npt.NDArray[np.intp]:
-    return np.unique(np.append(np.arange(0, side - PATCH + 1, step_px), side - PATCH))
 
 
 def _patches(image: Floats, at: npt.NDArray[np.intp]) -> Floats:
