@@ -80,7 +80,8 @@ class FrameEstimate:
 
     `converged`: the chains' mean heights agree to 0.3 A rms away from the view's edge, and moves were accepted. `r_hat` of the
     softest height modes is the stricter figure: near 1 when each chain alone has seen the whole posterior. `defocus_angstrom` is the
-    frame's own: the movie's plus the mean height, which `positions` do not hold.
+    frame's own: the movie's plus the mean height, which `positions` do not hold. `rebonded` (N,): atoms whose bonds were found to be others
+    than the problem's.
     """
 
     frame: int
@@ -100,3 +101,4 @@ class FrameEstimate:
     converged: bool
     n_moves: int
     trace: np.ndarray
+    rebonded: np.ndarray

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scant.errors import FrameFailure
+from scant.inference.bond_moves import move_bonds
 from scant.inference.gate import gate_failure
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
 from scant.inference.replicas import Replicas
@@ -33,13 +36,27 @@ def refine_frames(
     Frames that fail the gate or leave the finite numbers come back as failures, the others as estimates.
     """
     try:
-        return _refine_batch(problems, optics, grid, settings, device)
+        estimates, failures = _refine_batch(problems, optics, grid, settings, device)
+        return _with_bonds_moved(problems, estimates, optics, grid, settings, device), failures
     except MemoryError:
         if len(problems) == 1:
             raise
     middle = len(problems) // 2
     halves = [refine_frames(part, optics, grid, settings, device) for part in (problems[:middle], problems[middle:])]
     return halves[0][0] + halves[1][0], halves[0][1] + halves[1][1]
+
+
+def _with_bonds_moved(
+    problems: list[FrameProblem], estimates: list[FrameEstimate], optics: Optics, grid: ImageGrid, settings: RefineSettings, device: str
+) -> list[FrameEstimate]:
+    """The estimates, frames annealed again whose bonds turn out otherwise at the structure found; one that fails then stays as it was."""
+    by_frame = {p.frame: p for p in problems}
+    moved = {e.frame: move_bonds(by_frame[e.frame], e.positions, optics, grid, settings, module_for(device)) for e in estimates}
+    again = [problem for problem, touched in moved.values() if touched.any()]
+    if not again:
+        return estimates
+    better = {e.frame: replace(e, rebonded=moved[e.frame][1]) for e in _refine_batch(again, optics, grid, settings, device)[0]}
+    return [better.get(e.frame, e) for e in estimates]
 
 
 def _refine_batch(

@@ -251,6 +251,7 @@ class Replicas:
                     converged=bool(spread_z < CHAIN_SPREAD_LIMIT_ANGSTROM and figures["acceptance"] > MINIMUM_ACCEPTANCE),
                     n_moves=before + counts[f],
                     trace=trace[: before + counts[f], f],
+                    rebonded=np.zeros(n, bool),
                     **figures,
                 )
             )

@@ -13,6 +13,9 @@ from scipy.spatial import cKDTree
 from scant.errors import InputError
 
 HEXAGONAL_CELL = ((1.0, 0.0), (0.5, math.sqrt(3) / 2))
+# A bond within this share of the lattice constant of its ideal vector fits; others lose their say.
+FITS = 1e-3
+FLAT_SITES_ROUNDS = 12
 HONEYCOMB_BASIS = ((0.0, 0.0), (1 / 3, 1 / 3))
 
 
@@ -108,8 +111,9 @@ def bond_lengths(positions: np.ndarray, bonds: np.ndarray) -> np.ndarray:
 def flat_sites(positions: np.ndarray, bonds: np.ndarray, lattice_constant_angstrom: float) -> np.ndarray:
     """Sites (N, 2) in A on the flat honeycomb lattice that atoms at positions (N, 2 or 3) with these bonds (M, 2) come from.
 
-    Every bond is given the nearest of the lattice's six bond directions and its length; sites follow by least squares over the
-    bond graph, with the centre of the positions. Around a turned bond or a vacancy they bridge what does not fit.
+    Every bond is given the nearest of the lattice's six bond directions and its length; sites follow from the bond graph, with the centre
+    of the positions. Bonds that contradict the others are outvoted (reweighted least squares), so that the lattice around a turned bond
+    stays perfect.
     """
     step = positions[bonds[:, 1], :2] - positions[bonds[:, 0], :2]
     angle = np.arctan2(step[:, 1], step[:, 0])
@@ -121,8 +125,16 @@ def flat_sites(positions: np.ndarray, bonds: np.ndarray, lattice_constant_angstr
     along = coo_matrix((signs, (rows, bonds.T.ravel())), shape=(len(bonds), len(positions))).tocsr()
     # The weak tie to the positions fixes the sheet's place and that of pieces which no bond joins to it.
     tie = 1e-6
-    normal = (along.T @ along + tie * identity(len(positions))).tocsc()
-    return spsolve(normal, along.T @ ideal + tie * positions[:, :2])
+    weight = np.ones(len(bonds))
+    for _ in range(FLAT_SITES_ROUNDS):
+        weighted = along.T.multiply(weight).tocsr()
+        normal = (weighted @ along + tie * identity(len(positions))).tocsc()
+        sites = spsolve(normal, weighted @ ideal + tie * positions[:, :2])
+        misfit = np.linalg.norm(along @ sites - ideal, axis=1) / lattice_constant_angstrom
+        if misfit.max(initial=0) < FITS:
+            break
+        weight = 1 / np.hypot(1, misfit / FITS)
+    return np.asarray(sites)
 
 
 def rings(bonds: np.ndarray, positions: np.ndarray, longest: int = 12) -> list[np.ndarray]:

@@ -55,6 +55,7 @@ CONJUGATION_EPSILON = 1e-3
 PAIR_REACH_ANGSTROM = 6.4
 SECOND_NEIGHBOUR_ANGSTROM = 2.7
 RIM_REACH_ANGSTROM = 7.5
+OFF_LATTICE, RIM_FREE_ANGSTROM = 0.02, 3.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def lcbop_table(bonds: NeighbourTable, sites_angstrom: np.ndarray) -> LcbopTable
         return free
     _, gradient = energy_and_gradient(np.column_stack([sites_angstrom, np.zeros(len(sites_angstrom))]), free)
     rim = cKDTree(sites_angstrom[ends]).query(sites_angstrom)[0] < RIM_REACH_ANGSTROM
+    rim &= _fits_lattice(bonds, sites_angstrom)
     return laid_out(*rim_tension(bonds, partners, present, sites_angstrom, np.where(rim[:, None], gradient[:, :2], 0)))
 
 
@@ -290,6 +292,13 @@ def _partners(bonds: NeighbourTable, sites: np.ndarray) -> tuple[np.ndarray, np.
     partners = np.repeat(np.arange(n)[:, None], slot.max(initial=0) + 1, axis=1)
     partners[start, slot] = end
     return partners, partners != np.arange(n)[:, None]
+
+
+def _fits_lattice(bonds: NeighbourTable, sites: np.ndarray) -> np.ndarray:
+    """Atoms (N,) of which no bond near by is off the flat lattice's: at a turned bond the sites are not at rest, rim or not."""
+    length = np.linalg.norm(sites[bonds.neighbours[0]] - sites[:, None], axis=-1)
+    off = (bonds.mask[0] & (abs(length * math.sqrt(3) / FLAT_LATTICE_CONSTANT_ANGSTROM - 1) > OFF_LATTICE)).any(axis=1)
+    return cKDTree(sites[off]).query(sites)[0] > RIM_FREE_ANGSTROM if off.any() else np.ones(len(sites), bool)
 
 
 def rim_tension(

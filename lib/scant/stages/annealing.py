@@ -11,6 +11,7 @@ import polars as pl
 
 from scant.errors import FrameFailure
 from scant.imaging.average import mean_onto
+from scant.imaging.candidates import FLAG_DEFECT
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
 from scant.inference.prepare import frame_problem, grid_around
@@ -31,6 +32,7 @@ CONVERGENCE = {
     "energy": pl.Float64, "chains_in_basin": pl.Int64, "reduced_chi2": pl.Float64, "correlation": pl.Float64, "intensity_e": pl.Float64,
     "acceptance": pl.Float64, "r_hat": pl.Float64, "chain_spread_z_angstrom": pl.Float64,
     "defocus_angstrom": pl.Float64, "sigma_defocus_angstrom": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
+    "n_rebonded": pl.Int64,
 }  # fmt: skip
 
 
@@ -127,7 +129,8 @@ def batch_size(frames_per_batch: int | str, task: AnnealTask) -> int:
 def atoms_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, task: AnnealTask) -> pl.DataFrame:
     """Atoms whose centre lies in the field of view, in frame and identity order, with the standard deviation of each coordinate.
 
-    ids: frame, atom, id. Flags are those of localise, and FLAG_NOT_CONVERGED where the chains of the frame disagree.
+    ids: frame, atom, id. Flags are those of localise, FLAG_DEFECT where annealing found other bonds, and FLAG_NOT_CONVERGED
+    where the chains of the frame disagree.
     """
     parts = [_frame_atoms(r.estimate, sites.filter(frame=r.frame), task) for r in results if r.estimate is not None]
     if not parts:
@@ -145,7 +148,7 @@ def _frame_atoms(estimate: FrameEstimate, rows: pl.DataFrame, task: AnnealTask) 
     }
     columns |= {f"{axis}_angstrom": estimate.positions[:, n] for n, axis in enumerate("xyz")}
     columns |= {f"sigma_{axis}_angstrom": estimate.sigma[:, n] for n, axis in enumerate("xyz")}
-    columns["flag"] = rows["flag"].to_numpy() | not_converged
+    columns["flag"] = rows["flag"].to_numpy() | not_converged | np.where(estimate.rebonded, FLAG_DEFECT, 0)
     at_px = estimate.positions[:, :2] / task.pixel_size_angstrom
     inside = ((at_px > -0.5) & (at_px < np.array([width_px, height_px]) - 0.5)).all(axis=1)
     return pl.DataFrame(columns).filter(pl.Series(inside))
@@ -153,7 +156,9 @@ def _frame_atoms(estimate: FrameEstimate, rows: pl.DataFrame, task: AnnealTask) 
 
 def convergence_table(results: Sequence[Annealed]) -> pl.DataFrame:
     """One row per annealed frame: energy, agreement with the data, acceptance, R-hat."""
-    rows = [{"frame": r.frame, **{key: getattr(r.estimate, key) for key in CONVERGENCE}} for r in results if r.estimate is not None]
+    found = [r.estimate for r in results if r.estimate is not None]
+    read = [key for key in CONVERGENCE if key != "n_rebonded"]
+    rows = [{"frame": e.frame, "n_rebonded": int(e.rebonded.sum()), **{key: getattr(e, key) for key in read}} for e in found]
     return pl.DataFrame(rows, schema={"frame": pl.Int64, **CONVERGENCE}).fill_nan(None)
 
 
