@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 
 from scant.errors import CalibrationError
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_EDGE, FLAG_OUTSIDE, Detection, refitted
@@ -19,6 +19,7 @@ from scant.imaging.missing import AtomKernels, Simulator, atom_kernels
 from scant.imaging.occupancy import remove_vacancies
 from scant.imaging.reciprocal import Lattice2D
 from scant.imaging.sites import WEAK_FIELD, hollow_grid, honeycomb_sites
+from scant.imaging.smooth import wide_gaussian
 from scant.imaging.stone_wales import turn_bonds
 from scant.imaging.template import TemplateBasis
 
@@ -88,8 +89,8 @@ def _unexplained(observation: Observation, fit: Fit, bond: float) -> Array:
     """Residual power around each atom, noise removed, over the power of the lattice: contamination is structure of the lattice's strength
     that the lattice does not explain, over more than the few angstrom of a point defect."""
     width = UNEXPLAINED_BONDS * bond
-    norm = np.maximum(gaussian_filter(observation.mask, width, mode="constant"), 1e-9)
-    local = gaussian_filter(fit.residual**2 * observation.mask, width, mode="constant") / norm
+    norm = np.maximum(wide_gaussian(observation.mask, width), 1e-9)
+    local = wide_gaussian(fit.residual**2 * observation.mask, width) / norm
     model = observation.image - fit.residual
     at_atoms = map_coordinates(local, fit.positions_px[:, ::-1].T, order=1, mode="nearest")
     return np.asarray((at_atoms - np.median(local)) / max(float((model**2).mean()), 1e-12))

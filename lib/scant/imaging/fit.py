@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import LinearOperator, cg
 from scipy.spatial import cKDTree
 
+from scant.imaging.smooth import wide_gaussian
 from scant.imaging.template import Template, TemplateBasis, combine, gaussian_basis, overlaps, render, responses, visible_weight
 
 Array = NDArray[np.float64]
@@ -32,6 +33,7 @@ BLOCK_REACH = 3.2
 SPRING_ALONG_PER_ANGSTROM2 = 1200.0
 SPRING_ACROSS_PER_ANGSTROM2 = 250.0
 RIDGE_PER_ANGSTROM2 = 1.0
+SOLVER_TOLERANCE, SOLVER_STEPS = 1e-5, 200
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Observation:
     basis: TemplateBasis
 
     def high_passed(self, image: Array) -> Array:
-        return np.asarray((image - gaussian_filter(image * self.mask, self.width_px, mode="constant") / self.norm) * self.mask)
+        return np.asarray((image - wide_gaussian(image * self.mask, self.width_px) / self.norm) * self.mask)
 
     def crop(self, rows: slice, columns: slice) -> Observation:
         cut = {name: getattr(self, name)[rows, columns] for name in ("image", "weight", "mask", "norm")}
@@ -75,7 +77,7 @@ class Fit:
     positions_px: Array
     template: Template
     residual: Array
-    normal: sp.csc_matrix
+    normal: sp.csr_matrix
     energy: float
 
 
@@ -89,7 +91,7 @@ def observe(
     """High-pass a frame (background of longer waves removed) and weigh its pixels; masked pixels count for nothing."""
     image = np.asarray(image_e, dtype=np.float64)
     valid = np.ones_like(image) if mask is None else np.asarray(mask, dtype=np.float64)
-    norm = np.maximum(gaussian_filter(valid, HIGH_PASS * bond_px, mode="constant"), 1e-9)
+    norm = np.maximum(wide_gaussian(valid, HIGH_PASS * bond_px), 1e-9)
     blank = Observation(image, valid / np.maximum(variance_e2, 1e-12), valid, norm, HIGH_PASS * bond_px, basis or gaussian_basis(bond_px))
     return replace(blank, image=blank.high_passed(np.where(valid > 0, image, 0.0)))
 
@@ -118,7 +120,7 @@ def refine(
     positions, shape = positions_px.copy(), observation.image.shape
     pairs = neighbour_pairs(positions, PAIR_REACH * springs.length_px)
     current = template or fit_template(observation, positions, amplitude)
-    normal = sp.csc_matrix((0, 0))
+    normal = sp.csr_matrix((0, 0))
     for step in range(iterations):
         if template is None and step == 2:
             current = fit_template(observation, positions, amplitude)
@@ -130,7 +132,7 @@ def refine(
             coupling = overlaps(positions, pairs, visible_weight(positions, observation.weight, current), current)[:, 1:, 1:]
             coupling *= (amplitude[pairs[:, 0]] * amplitude[pairs[:, 1]])[:, None, None]
         normal = _normal_matrix(len(positions), pairs, coupling, springs, blocks)
-        shift = splu(normal).solve(force.ravel()).reshape(-1, 2)
+        shift = _solved(normal, force)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
     residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
@@ -164,7 +166,7 @@ def spring_force(positions: Array, springs: Springs) -> tuple[Array, Array, floa
     return force, blocks, 0.5 * float((pull * stretch).sum())
 
 
-def _normal_matrix(n: int, pairs: Ints, coupling: Array, springs: Springs, blocks: Array) -> sp.csc_matrix:
+def _normal_matrix(n: int, pairs: Ints, coupling: Array, springs: Springs, blocks: Array) -> sp.csr_matrix:
     off = pairs[:, 0] != pairs[:, 1]
     a, b = springs.bonds.T
     first = np.concatenate([pairs[:, 0], pairs[off, 1], a, b, a, b])
@@ -173,11 +175,32 @@ def _normal_matrix(n: int, pairs: Ints, coupling: Array, springs: Springs, block
     rows = (2 * first[:, None, None] + np.arange(2)[:, None] + np.zeros((1, 2), dtype=int)).ravel()
     columns = (2 * second[:, None, None] + np.arange(2) + np.zeros((2, 1), dtype=int)).ravel()
     ridge = RIDGE_PER_ANGSTROM2 * (BOND_ANGSTROM / springs.length_px) ** 2
-    matrix = sp.csc_matrix((values.ravel(), (rows, columns)), shape=(2 * n, 2 * n))
-    return sp.csc_matrix(matrix + ridge * sp.identity(2 * n, format="csc"))
+    matrix = sp.csr_matrix((values.ravel(), (rows, columns)), shape=(2 * n, 2 * n))
+    return sp.csr_matrix(matrix + ridge * sp.identity(2 * n, format="csr"))
 
 
-def local_inverse(matrix: sp.csc_matrix, positions: Array, reach_px: float, width: int) -> Array:
+def _solved(normal: sp.csr_matrix, force: Array) -> Array:
+    """Newton step (n, 2) by conjugate gradients, preconditioned by each atom's own block: couplings reach a few bonds only."""
+    blocks = np.linalg.inv(_own_blocks(normal, 2))
+
+    def precondition(x: Array) -> Array:
+        return np.asarray(np.einsum("nab,nb->na", blocks, x.reshape(-1, 2)).ravel())
+
+    operator = LinearOperator(normal.shape, precondition, dtype=np.float64)
+    return np.asarray(cg(normal, force.ravel(), rtol=SOLVER_TOLERANCE, maxiter=SOLVER_STEPS, M=operator)[0].reshape(-1, 2))
+
+
+def _own_blocks(matrix: sp.csr_matrix, width: int) -> Array:
+    """Diagonal blocks (n, width, width) of a symmetric matrix whose rows go atom by atom."""
+    n = matrix.shape[0] // width
+    out = np.empty((n, width, width))
+    for a in range(width):
+        for b in range(a, width):
+            out[:, a, b] = out[:, b, a] = matrix.diagonal(b - a)[a::width]
+    return out
+
+
+def local_inverse(matrix: sp.csr_matrix, positions: Array, reach_px: float, width: int) -> Array:
     """Diagonal blocks (n, width, width) of the inverse, each from the submatrix of the atoms within the reach.
 
     Correlations die out within a few bonds because the image anchors every atom, so the full inverse is not needed.
@@ -185,16 +208,38 @@ def local_inverse(matrix: sp.csc_matrix, positions: Array, reach_px: float, widt
     nearest = min(24, len(positions))
     distance, members = cKDTree(positions).query(positions, k=nearest)
     distance, members = distance.reshape(len(positions), -1), members.reshape(len(positions), -1)
-    outside = distance > reach_px
+    held = (distance <= reach_px).sum(axis=1)
+    rows = sp.csr_matrix(matrix)
+    rows.sort_indices()
     out = np.empty((len(positions), width, width))
-    rows = matrix.tocsr()
-    for start in range(0, len(positions), 256):
-        chunk, far = members[start : start + 256], outside[start : start + 256]
-        index = (chunk[:, :, None] * width + np.arange(width)).reshape(len(chunk), -1)
-        size = index.shape[1]
-        dense = np.asarray(rows[np.repeat(index, size, axis=1).ravel(), np.tile(index, (1, size)).ravel()]).reshape(-1, size, size)
-        drop = np.repeat(far, width, axis=1)
-        dense[drop[:, :, None] | drop[:, None, :]] = 0.0
-        dense[:, np.arange(size), np.arange(size)] += drop
-        out[start : start + 256] = np.linalg.inv(dense)[:, :width, :width]
+    _invert_locally(rows.indptr, rows.indices, rows.data, members, held, out)
     return out
+
+
+@njit(cache=True)
+def _invert_locally(start, columns, values, members, held, out):
+    """Cholesky of each submatrix with its own atom last, whose block of the inverse then needs the last rows alone."""
+    width = out.shape[1]
+    most = members.shape[1] * width
+    index, factor = np.empty(most, np.int64), np.zeros((most, most))
+    for n in range(out.shape[0]):
+        size = held[n] * width
+        for m in range(held[n]):
+            for a in range(width):
+                index[m * width + a] = members[n, held[n] - 1 - m] * width + a
+        for i in range(size):
+            row = index[i]
+            for j in range(i + 1):
+                at = start[row] + np.searchsorted(columns[start[row] : start[row + 1]], index[j])
+                value = values[at] if at < start[row + 1] and columns[at] == index[j] else 0.0
+                for k in range(j):
+                    value -= factor[i, k] * factor[j, k]
+                factor[i, j] = np.sqrt(value) if i == j else value / factor[j, j]
+        corner = size - width
+        if width == 1:
+            out[n, 0, 0] = 1 / factor[corner, corner] ** 2
+        else:
+            a, b, c = factor[corner, corner], factor[corner + 1, corner], factor[corner + 1, corner + 1]
+            out[n, 1, 1] = 1 / c**2
+            out[n, 0, 1] = out[n, 1, 0] = -b / (a * c**2)
+            out[n, 0, 0] = 1 / a**2 + (b / (a * c)) ** 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 
 from scant.errors import InputError
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_EDGE, FLAG_OUTSIDE, FLAG_UNCERTAIN, Detection
@@ -16,6 +16,7 @@ from scant.imaging.missing import Simulator
 from scant.imaging.occupancy import atom_amplitudes
 from scant.imaging.reciprocal import Lattice2D
 from scant.imaging.sites import WEAK_FIELD, hollow_grid
+from scant.imaging.smooth import wide_gaussian
 from scant.imaging.template import TemplateBasis
 
 __all__ = [
@@ -103,7 +104,7 @@ def _assemble(
     order = np.argsort(_outside(positions, image_e.shape), kind="stable")
     number = np.argsort(order)
     smooth = (
-        gaussian_filter(np.where(observation.mask > 0, image_e, 0.0).astype(float), observation.width_px, mode="constant")
+        wide_gaussian(np.where(observation.mask > 0, image_e, 0.0), observation.width_px)
         / observation.norm
     )
     background = map_coordinates(smooth, positions[:, ::-1].T, order=1, mode="nearest")

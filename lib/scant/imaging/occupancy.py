@@ -42,10 +42,10 @@ def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple
     overlap = overlaps(positions, pairs, visible_weight(positions, observation.weight, fit.template), fit.template)[:, 0, 0]
     off = pairs[:, 0] != pairs[:, 1]
     first, second = np.concatenate([pairs, pairs[off][:, ::-1]]).T
-    matrix = sp.csc_matrix((np.concatenate([overlap, overlap[off]]), (first, second)), shape=(n, n)) + prior * sp.identity(n, format="csc")
+    matrix = sp.csr_matrix((np.concatenate([overlap, overlap[off]]), (first, second)), shape=(n, n)) + prior * sp.identity(n, format="csr")
     drive = responses(positions, fit.residual * observation.weight, fit.template)[:, 0]
-    change = spsolve(sp.csc_matrix(matrix), drive)
-    variance = local_inverse(sp.csc_matrix(matrix), positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
+    change = spsolve(sp.csr_matrix(matrix), drive)
+    variance = local_inverse(sp.csr_matrix(matrix), positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
     precision = np.maximum(1 / variance - prior, 1e-6)
     return 1 + change / variance / precision, 1 / np.sqrt(precision)
 
