@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.polynomial import legendre
-from scipy import ndimage
 
 from scant.errors import InputError
 from scant.imaging.hits import find_hits, inpaint
@@ -161,23 +160,41 @@ def correct_frame(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: 
 
 def variance_cut(raw_adu: np.ndarray, corrected: CorrectedFrame, offset_adu: float) -> VarianceCut:
     """What the correction did to the relative variance of one frame; `offset_adu` is the raw frame's mean dark level."""
-    raw = raw_adu.astype(np.float64) - offset_adu
-    kept = corrected.weight_mask
-    smooth_raw, smooth_corrected = _block_means(raw, kept), _block_means(corrected.image_e, kept)
-    pairs = ((raw, corrected.image_e), (raw[kept], corrected.image_e[kept]), (smooth_raw, smooth_corrected))
-    return VarianceCut(*(1 - _relative_variance(after) / _relative_variance(before) for before, after in pairs))
+    before = _relative_variances(raw_adu, float(offset_adu), corrected.weight_mask, _BACKGROUND_BLOCK_PX)
+    after = _relative_variances(corrected.image_e, 0.0, corrected.weight_mask, _BACKGROUND_BLOCK_PX)
+    return VarianceCut(*(1 - after / before))
 
 
-def _relative_variance(image: np.ndarray) -> float:
-    return float(np.var(image, dtype=np.float64) / np.mean(image, dtype=np.float64) ** 2)
-
-
-def _block_means(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Means over the kept pixels of blocks, flat."""
+@njit(cache=True)
+def _relative_variances(image, offset, kept, block):
+    """Variance over squared mean of all pixels, of the kept ones, and of the kept ones' means over blocks that have any."""
     height, width = image.shape
-    block = (np.arange(height) // _BACKGROUND_BLOCK_PX)[:, None] * width + (np.arange(width) // _BACKGROUND_BLOCK_PX)[None, :]
-    labels = np.unique(block[kept])
-    return np.asarray(ndimage.mean(image, np.where(kept, block, -1), labels))
+    moments = np.zeros((3, 3))
+    totals, counts = np.zeros((-(-height // block), -(-width // block))), np.zeros((-(-height // block), -(-width // block)))
+    for y in range(height):
+        for x in range(width):
+            value = float(image[y, x]) - offset
+            _count(moments, 0, value)
+            if kept[y, x]:
+                _count(moments, 1, value)
+                totals[y // block, x // block] += value
+                counts[y // block, x // block] += 1
+    for y in range(totals.shape[0]):
+        for x in range(totals.shape[1]):
+            if counts[y, x] > 0:
+                _count(moments, 2, totals[y, x] / counts[y, x])
+    out = np.empty(3)
+    for k in range(3):
+        mean = moments[k, 1] / moments[k, 0]
+        out[k] = (moments[k, 2] / moments[k, 0] - mean**2) / mean**2
+    return out
+
+
+@njit(cache=True)
+def _count(moments, k, value):
+    moments[k, 0] += 1
+    moments[k, 1] += value
+    moments[k, 2] += value * value
 
 
 def _check_shapes(shape: tuple[int, ...], **images: np.ndarray) -> None:

@@ -132,7 +132,7 @@ def refine(
             coupling = overlaps(positions, pairs, visible_weight(positions, observation.weight, current), current)[:, 1:, 1:]
             coupling *= (amplitude[pairs[:, 0]] * amplitude[pairs[:, 1]])[:, None, None]
         normal = _normal_matrix(len(positions), pairs, coupling, springs, blocks)
-        shift = _solved(normal, force)
+        shift = solved(normal, force)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
     residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
@@ -179,15 +179,17 @@ def _normal_matrix(n: int, pairs: Ints, coupling: Array, springs: Springs, block
     return sp.csr_matrix(matrix + ridge * sp.identity(2 * n, format="csr"))
 
 
-def _solved(normal: sp.csr_matrix, force: Array) -> Array:
-    """Newton step (n, 2) by conjugate gradients, preconditioned by each atom's own block: couplings reach a few bonds only."""
-    blocks = np.linalg.inv(_own_blocks(normal, 2))
+def solved(normal: sp.csr_matrix, force: Array) -> Array:
+    """normal^-1 force (n, width) by conjugate gradients, preconditioned by each atom's own block: couplings reach a few bonds only."""
+    width = force.shape[1]
+    blocks = np.linalg.inv(_own_blocks(normal, width))
 
     def precondition(x: Array) -> Array:
-        return np.asarray(np.einsum("nab,nb->na", blocks, x.reshape(-1, 2)).ravel())
+        return np.asarray(np.einsum("nab,nb->na", blocks, x.reshape(-1, width)).ravel())
 
     operator = LinearOperator(normal.shape, precondition, dtype=np.float64)
-    return np.asarray(cg(normal, force.ravel(), rtol=SOLVER_TOLERANCE, maxiter=SOLVER_STEPS, M=operator)[0].reshape(-1, 2))
+    found, _ = cg(normal, force.ravel(), rtol=SOLVER_TOLERANCE, maxiter=SOLVER_STEPS, M=operator)
+    return np.asarray(found.reshape(-1, width))
 
 
 def _own_blocks(matrix: sp.csr_matrix, width: int) -> Array:

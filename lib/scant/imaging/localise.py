@@ -103,10 +103,7 @@ def _assemble(
     positions = fit.positions_px
     order = np.argsort(_outside(positions, image_e.shape), kind="stable")
     number = np.argsort(order)
-    smooth = (
-        wide_gaussian(np.where(observation.mask > 0, image_e, 0.0), observation.width_px)
-        / observation.norm
-    )
+    smooth = wide_gaussian(np.where(observation.mask > 0, image_e, 0.0), observation.width_px) / observation.norm
     background = map_coordinates(smooth, positions[:, ::-1].T, order=1, mode="nearest")
     outside = _outside(positions, image_e.shape)
     flag = np.where(outside, (detection.flag & FLAG_DEFECT) | FLAG_OUTSIDE, detection.flag & ~FLAG_OUTSIDE)

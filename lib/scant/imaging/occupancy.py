@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import spsolve
 from scipy.special import expit
 
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_UNCERTAIN, Detection, refitted, without
-from scant.imaging.fit import BLOCK_REACH, Fit, Observation, local_inverse, neighbour_pairs
+from scant.imaging.fit import BLOCK_REACH, Fit, Observation, local_inverse, neighbour_pairs, solved
 from scant.imaging.missing import AtomKernels, missing_scores
 from scant.imaging.template import overlaps, responses, visible_weight
 
@@ -42,10 +41,11 @@ def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple
     overlap = overlaps(positions, pairs, visible_weight(positions, observation.weight, fit.template), fit.template)[:, 0, 0]
     off = pairs[:, 0] != pairs[:, 1]
     first, second = np.concatenate([pairs, pairs[off][:, ::-1]]).T
-    matrix = sp.csr_matrix((np.concatenate([overlap, overlap[off]]), (first, second)), shape=(n, n)) + prior * sp.identity(n, format="csr")
+    coupled = sp.csr_matrix((np.concatenate([overlap, overlap[off]]), (first, second)), shape=(n, n))
+    matrix = sp.csr_matrix(coupled + prior * sp.identity(n, format="csr"))
     drive = responses(positions, fit.residual * observation.weight, fit.template)[:, 0]
-    change = spsolve(sp.csr_matrix(matrix), drive)
-    variance = local_inverse(sp.csr_matrix(matrix), positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
+    change = solved(matrix, drive[:, None])[:, 0]
+    variance = local_inverse(matrix, positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
     precision = np.maximum(1 / variance - prior, 1e-6)
     return 1 + change / variance / precision, 1 / np.sqrt(precision)
 
