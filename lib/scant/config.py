@@ -176,7 +176,7 @@ class Config(Leaf):
     )
     block_frames: int = Field(64, ge=1, le=4096, description="frames of one job; rounded up to whole Zarr chunks")
     max_failed_fraction: float = Field(0.1, ge=0, le=1, description="a block with more failed frames than this fails as a whole")
-    keep: tuple[Literal["corrected", "averaged", "denoised"], ...] = Field((), description="stacks that are not deleted at the end")
+    keep: tuple[Literal["averaged", "denoised"], ...] = Field((), description="stacks that are not deleted at the end")
     ingest: IngestSettings = IngestSettings()
     calibrate: CalibrateSettings = CalibrateSettings()
     correct: CorrectSettings = CorrectSettings()

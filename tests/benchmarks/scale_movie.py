@@ -44,7 +44,9 @@ def write_movie(folder: Path, n_frames: int, size_px: int) -> Path:
     view = sim.View(size_px, PIXEL_ANGSTROM, np.radians(7.0))
     mean_electrons = DOSE_E_PER_ANGSTROM2 * PIXEL_ANGSTROM**2
     n_bad = size_px * size_px // 500
-    camera = sim.camera_for(view, gain_adu_per_electron=6.0, offset_adu=100.0, read_noise_e=0.5, n_bad_pixels=n_bad, hits_per_frame=1.0, seed=1)
+    camera = sim.camera_for(
+        view, gain_adu_per_electron=6.0, offset_adu=100.0, read_noise_e=0.5, n_bad_pixels=n_bad, hits_per_frame=1.0, seed=1
+    )
     images = [relative_image(rippled_sheet(view, n), view) for n in range(min(STRUCTURES, n_frames))]
     with tifffile.TiffWriter(folder / "movie.tif", bigtiff=True) as writer:
         for n in range(n_frames):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scant.errors import InputError
-from scant.imaging.average import DRIFT_LIMIT_PX, shift_frame, window_mean
+from scant.imaging.average import DRIFT_LIMIT_PX, averaged_frame, shift_frame, window_mean
 
 NUMBERS = np.array([3, 4, 5, 7, 8, 12, 13, 14, 15])
 
@@ -177,3 +177,18 @@ def test_what_does_not_fit_is_refused(changes: dict, words: str) -> None:
     arguments = {"frames": movie(), "frame_numbers": NUMBERS, "valid": np.ones(9, dtype=bool), **changes}
     with pytest.raises(InputError, match=words):
         window_mean(**arguments)
+
+
+def test_a_frame_averaged_alone_is_the_frame_of_the_stack():
+    """Bit by bit, at the ends, beside a frame that is left out, and under drift."""
+    rng = np.random.default_rng(3)
+    frames = rng.normal(10, 1, (7, 24, 20)).astype(np.float32)
+    frames[4] = np.nan
+    drift = rng.normal(0, 0.5, (7, 2))
+    valid = np.isfinite(frames).all(axis=(1, 2))
+    mean, used = window_mean(frames, np.arange(7), valid, 5, drift_px=drift)
+    for t in range(7):
+        first, stop = max(t - 2, 0), min(t + 3, 7)
+        alone, count = averaged_frame(frames[first:stop], t - first, drift[first:stop])
+        np.testing.assert_array_equal(alone, np.where(np.isfinite(mean[t]), mean[t], frames[t]))
+        assert count == used[t].max()

@@ -13,7 +13,7 @@ from scant.inference.anneal import Schedule
 from scant.inference.problem import RefineSettings
 from scant.io.ledger import failure_table, faulty_frames, good_frames, refuse_many_failures
 from scant.io.source import MovieSource
-from scant.io.stacks import renew_movie, write_stack
+from scant.io.stacks import begin_stack, finish_stack, renew_movie
 from scant.io.store import check_manifest, read_frames, write_frames
 from scant.physics.optics import Optics
 from scant.physics.simulate import View
@@ -76,9 +76,11 @@ def test_renewing_a_movie_keeps_its_frames_and_stacks_take_its_scale(tmp_path):
     write_frames(str(movie), 0, frames)
     renew(movie, provenance={"code_digest": "b"})
     np.testing.assert_array_equal(read_frames(str(movie), 0, 4), frames)
-    write_stack(str(stack), str(movie), 2, frames[2:] / 2, {})
-    write_stack(str(stack), str(movie), 2, frames[2:] / 4, {})
-    np.testing.assert_array_equal(read_frames(str(stack), 2, 4), frames[2:] / 4)
+    for share in (2, 4):
+        begin_stack(str(stack), str(movie), 2, (2, 8, 8), {})
+        finish_stack(str(stack), write_frames(str(stack), 3, (frames[3:] / share).astype(np.float32)))
+    np.testing.assert_array_equal(read_frames(str(stack), 3, 4), frames[3:] / 4)
+    assert np.isnan(read_frames(str(stack), 2, 3)).all()
     assert check_manifest(str(stack), str(stack / "manifest.json")) == []
     renew_movie(str(movie), (4, 8, 9), "uint16", 2, pixel_size_angstrom=None, frame_time_ms=None, metadata={}, provenance={})
     with pytest.raises(DataIntegrityError, match="missing"):

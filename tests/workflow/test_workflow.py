@@ -118,7 +118,7 @@ def test_structures_are_near_the_truth(finished, repository):
 
 
 def test_intermediate_stacks_are_gone(finished):
-    left = [path.name for kind in ("corrected", "averaged", "denoised") for path in finished.results.glob(f"{kind}/*.zarr")]
+    left = [path.name for kind in ("averaged", "denoised") for path in finished.results.glob(f"{kind}/*.zarr")]
     assert left == []
 
 

@@ -107,3 +107,8 @@ def memory_mb(frames_in_memory, base_mb=1200):
 def workers():
     """Threads of a block's job: each becomes a Dask worker process."""
     return max(1, workflow.cores or 1)
+
+
+def worker_memory_mb(frames_each):
+    """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie."""
+    return memory_mb(frames_each * workers(), base_mb=800 + 400 * workers())

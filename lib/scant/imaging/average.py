@@ -80,6 +80,22 @@ def mean_onto(frames: Floats, target: int, mask: Bools, drift_px: npt.NDArray[np
     return _mean_of_members(usable, list(range(len(frames))), drift - drift[target])
 
 
+def averaged_frame(frames: Floats, own: int, drift_px: npt.NDArray[np.floating]) -> tuple[Floats, int]:
+    """The mean (y, x) of a window of frames (t, y, x) at its frame `own`, and how many frames it holds; drift_px (t, 2): see `window_mean`.
+
+    A frame with NaN is left out; where `own` itself has NaN it comes back as it is, of 0 frames. A shifted neighbour does not reach the
+    edge: there the frame itself stands in.
+    """
+    valid = np.asarray(np.isfinite(frames).all(axis=(1, 2)))
+    if not valid[own]:
+        return frames[own], 0
+    members = np.flatnonzero(valid)
+    drift = _checked_drift(drift_px[members], valid[members])
+    at = int(np.searchsorted(members, own))
+    mean, used = _mean_of_members(np.ascontiguousarray(frames[members], np.float32), list(range(len(members))), drift - drift[at])
+    return np.where(np.isfinite(mean), mean, frames[own]), int(used.max())
+
+
 def shift_frame(frame: Floats, dy_px: float, dx_px: float) -> Floats:
     """The frame's content moved by (dy_px, dx_px): out[y, x] = frame(y - dy, x - dx), by cubic convolution (Keys 1981, a = -1/2).
 

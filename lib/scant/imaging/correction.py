@@ -9,20 +9,19 @@ import numpy as np
 from scant.imaging.counts import Detector, correct_frame, variance_cut
 
 
-def correct_and_measure(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float) -> tuple[np.ndarray, dict[str, Any]]:
-    """Corrected image (H, W) float32 in electrons, and mean_e, n_hits and the cuts in relative variance.
+def correction_figures(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float) -> dict[str, Any]:
+    """What the correction does to a frame (H, W): mean_e, n_hits and the cuts in relative variance.
 
     `variance_cut_total` counts every pixel, `variance_cut_background` the background alone (see `counts.variance_cut`).
     """
     corrected = correct_frame(raw_adu, detector, hit_threshold_sigma)
     cut = variance_cut(raw_adu, corrected, float(np.median(detector.dark_adu)))
-    row = {
+    return {
         "mean_e": float(corrected.image_e[corrected.weight_mask].mean()),
         "n_hits": corrected.n_hits,
         "variance_cut_total": cut.total,
         "variance_cut_background": cut.background,
     }
-    return corrected.image_e, row
 
 
 def counts_and_weights(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
-"""The movie's store renewed without losing its frames; a block's stack beside it: same chunks, same pixel size, its manifest inside."""
+"""The movie's store renewed without losing its frames; a block's stack beside it: same pixel size, a chunk a frame, its manifest inside."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from scant.errors import DataIntegrityError
-from scant.io.store import create_movie, create_stack, layout_of, write_frames, write_manifest
+from scant.io.store import ChunkRecord, create_movie, create_stack, layout_of, write_frames, write_manifest
 
 MANIFEST = "manifest.json"
 CHUNKS = "0/c"
@@ -38,14 +38,24 @@ def _same_layout(one: str, other: str) -> bool:
         return False
 
 
-def write_stack(path: str, movie: str, start: int, frames: np.ndarray, provenance: Mapping[str, Any]) -> None:
-    """Write a block's frames (t, y, x) as a new float32 stack; what an interrupted job left there goes first."""
+def begin_stack(path: str, movie: str, start: int, shape: tuple[int, int, int], provenance: Mapping[str, Any]) -> None:
+    """Create a block's float32 stack (t, y, x) whose chunks are single frames, so that workers can each write their own.
+
+    What an interrupted job left there goes first.
+    """
     shutil.rmtree(path, ignore_errors=True)
     pixel_size_angstrom, frame_time_ms = _scales(movie)
-    shape = (len(frames), frames.shape[1], frames.shape[2])
-    create_stack(path, shape, layout_of(movie).chunk_frames, start, pixel_size_angstrom, frame_time_ms, provenance)
-    records = write_frames(path, start, np.ascontiguousarray(frames, dtype=np.float32))
-    write_manifest(str(Path(path) / MANIFEST), records)
+    create_stack(path, shape, 1, start, pixel_size_angstrom, frame_time_ms, provenance)
+
+
+def finish_stack(path: str, records: Iterable[ChunkRecord]) -> None:
+    """Fill the frames that no record names with NaN, and leave the manifest that says the stack is whole."""
+    written = list(records)
+    layout = layout_of(path)
+    blank = np.full((1, layout.height_px, layout.width_px), np.nan, np.float32)
+    for frame in sorted(set(range(layout.first_frame, layout.stop_frame)) - {record.start for record in written}):
+        written += write_frames(path, frame, blank)
+    write_manifest(str(Path(path) / MANIFEST), written)
 
 
 def _scales(movie: str) -> tuple[float | None, float | None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scant.io.store import StackReader, read_frames
+from scant.io.store import ChunkRecord, StackReader, read_frames, write_frames
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ class FrameTask:
 
     def __call__(self, frame: int) -> Any:
         return self.function(**{name: source(frame) for name, source in self.sources.items()}, **self.constants)
+
+
+@dataclass(frozen=True)
+class StoredTask:
+    """A task that gives an image (y, x) and something else: the image goes into the frame's own chunk of a stack, never through Dask."""
+
+    task: FrameTask
+    stack: str
+
+    def __call__(self, frame: int) -> tuple[ChunkRecord, Any]:
+        image, rest = self.task(frame)
+        (record,) = write_frames(self.stack, frame, np.asarray(image, np.float32)[None])
+        return record, rest
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ ALIGN_HALO_FRAMES = 8
 rule align_pairs:
     message: "{wildcards.name}: drift between frames {wildcards.block}"
     input:
-        stacks=near_blocks(product("corrected/{block}.zarr"), lambda w: ALIGN_HALO_FRAMES),
+        manifests=near_blocks(product("ingest/{block}.json"), lambda w: ALIGN_HALO_FRAMES),
+        detector=product("calibrate/detector.npz"),
         frames=near_blocks(product("correct/{block}.parquet"), lambda w: ALIGN_HALO_FRAMES),
         signal=product("calibrate/signal.npz"),
     output:
@@ -12,6 +13,8 @@ rule align_pairs:
     log: log_of("align_pairs", block=True)
     benchmark: benchmark_of("align_pairs", block=True)
     params:
+        store=product("movie.zarr"),
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         halo_frames=ALIGN_HALO_FRAMES,
         code=code_of("align_pairs"),
     threads: 1

@@ -1,3 +1,7 @@
+# As many float32 frames, and float64 sums, as the longest automatic window holds.
+WINDOW_FRAMES_MAX = 64
+
+
 def averaging_window(w):
     given = CONFIG.average.window
     return window_for_dose(facts(w.name)["dose_e_per_angstrom2"]) if given == "auto" else given
@@ -6,7 +10,8 @@ def averaging_window(w):
 rule average:
     message: "{wildcards.name}: {params.window}-frame mean of frames {wildcards.block}"
     input:
-        stacks=near_blocks(product("corrected/{block}.zarr"), lambda w: averaging_window(w) // 2),
+        manifests=near_blocks(product("ingest/{block}.json"), lambda w: averaging_window(w) // 2),
+        detector=product("calibrate/detector.npz"),
         frames=near_blocks(product("correct/{block}.parquet"), lambda w: averaging_window(w) // 2),
         drift=product("align/drift.parquet"),
     output:
@@ -16,11 +21,13 @@ rule average:
     benchmark: benchmark_of("average", block=True)
     params:
         window=averaging_window,
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         store=product("movie.zarr"),
+        scheduler_address=CONFIG.scheduler_address,
         seed=CONFIG.seed,
         code=code_of("average"),
-    threads: 1
+    threads: workers()
     resources:
-        mem_mb=memory_mb(4 * CONFIG.block_frames),
+        mem_mb=worker_memory_mb(WINDOW_FRAMES_MAX),
         runtime=60,
     script: script_of("average")

@@ -5,7 +5,6 @@ rule correct:
         manifest=product("ingest/{block}.json"),
         faults=product("ingest/{block}.parquet"),
     output:
-        stack=stack("corrected"),
         frames=product("correct/{block}.parquet"),
         failures=product("correct/{block}.failures.parquet"),
     log: log_of("correct", block=True)
@@ -19,6 +18,6 @@ rule correct:
         code=code_of("correct"),
     threads: workers()
     resources:
-        mem_mb=memory_mb(3 * CONFIG.block_frames),
+        mem_mb=worker_memory_mb(8),
         runtime=60,
     script: script_of("correct")

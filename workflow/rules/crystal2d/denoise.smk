@@ -42,6 +42,6 @@ rule denoise:
         code=code_of("denoise"),
     threads: workers()
     resources:
-        mem_mb=memory_mb(3 * CONFIG.block_frames),
+        mem_mb=worker_memory_mb(12),
         runtime=240,
     script: script_of("denoise")

@@ -1,7 +1,7 @@
 rule localise:
     message: "{wildcards.name}: localising atoms in frames {wildcards.block}"
     input:
-        corrected=product("corrected/{block}.zarr"),
+        manifest=product("ingest/{block}.json"),
         averaged=product("averaged/{block}.zarr"),
         counts=product("average/{block}.parquet"),
         denoised=product("denoised/{block}.zarr"),
@@ -16,12 +16,14 @@ rule localise:
     benchmark: benchmark_of("localise", block=True)
     params:
         settings=params_for("localise"),
+        store=product("movie.zarr"),
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         max_failed_fraction=CONFIG.max_failed_fraction,
         scheduler_address=CONFIG.scheduler_address,
         seed=CONFIG.seed,
         code=code_of("localise"),
     threads: workers()
     resources:
-        mem_mb=memory_mb(2 * CONFIG.block_frames),
+        mem_mb=worker_memory_mb(64),
         runtime=240,
     script: script_of("localise")

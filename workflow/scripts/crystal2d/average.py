@@ -1,35 +1,44 @@
 """Sliding mean over neighbouring frames of one block, drift taken out, faulty frames left out."""
 
-import numpy as np
 import polars as pl
-from scant.imaging.average import window_mean
+from scant.imaging.average import averaged_frame
 from scant.io.blocks import parse_label
+from scant.io.ledger import refuse_many_failures
 from scant.io.logs import say, stage_log
-from scant.io.stacks import write_stack
-from scant.io.store import StackReader
+from scant.io.stacks import begin_stack, finish_stack
+from scant.io.store import layout_of
 from scant.io.structures import read_table, read_tables, write_table
+from scant.io.tasks import FrameTask, PerFrame, StoredTask
+from scant.io.workers import map_frames
 from scant.provenance import record
+from scant.stages.calibration import read_detector
+from scant.stages.corrected import CorrectedAround, CorrectedFrames, usable_frames
 
 
-def average(inputs, outputs, params, block):
+def average(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
-    size = params.window
-    known = read_tables(inputs.frames)["frame"]
-    first, last = max(start - size // 2, int(known.min())), min(stop + size // 2, int(known.max()) + 1)
-    frames = StackReader(inputs.stacks).read(first, last)
-    valid = np.isfinite(frames).all(axis=(1, 2))
-    drift = read_table(inputs.drift)[first:last].select("drift_y_px", "drift_x_px").to_numpy()
-    mean, used = window_mean(frames, np.arange(first, last), valid, size, drift_px=drift)
-    own = slice(start - first, stop - first)
-    # A shifted neighbour does not reach the edge: there the frame itself stands in.
-    image = np.where(np.isfinite(mean[own]), mean[own], frames[own])
-    provenance = record("average", seed=params.seed, params={"window": size}, code=params.code)
-    write_stack(outputs.stack, params.store, start, image, provenance)
-    count = used[own].reshape(stop - start, -1).max(axis=1)
-    write_table(outputs.frames, pl.DataFrame({"frame": np.arange(start, stop), "n_averaged": count.astype(np.int64)}), provenance)
-    say(f"average: {size} frames, {int((~valid[own]).sum())} left out")
+    known = read_tables(inputs.frames)
+    corrected = CorrectedFrames(params.store, read_detector(inputs.detector), params.hit_threshold_sigma, usable_frames(known))
+    around = CorrectedAround(corrected, params.window // 2, int(known["frame"].min()), int(known["frame"].max()) + 1)
+    drift = read_table(inputs.drift).select("drift_y_px", "drift_x_px").to_numpy()
+    frames = range(start, stop)
+    sources = {
+        "frames": around,
+        "own": PerFrame({f: f - around.numbers(f).start for f in frames}),
+        "drift_px": PerFrame({f: drift[around.numbers(f).start : around.numbers(f).stop] for f in frames}),
+    }
+    provenance = record("average", seed=params.seed, params={"window": params.window}, code=params.code)
+    layout = layout_of(params.store)
+    begin_stack(outputs.stack, params.store, start, (len(frames), layout.height_px, layout.width_px), provenance)
+    task = StoredTask(FrameTask(averaged_frame, sources), outputs.stack)
+    done, failures = map_frames(task, frames, stage="average", n_workers=threads, scheduler_address=params.scheduler_address)
+    refuse_many_failures(failures, len(frames), 0)
+    finish_stack(outputs.stack, [written for written, _ in done.values()])
+    counts = {"frame": list(frames), "n_averaged": [done[f][1] for f in frames]}
+    write_table(outputs.frames, pl.DataFrame(counts, schema={"frame": pl.Int64, "n_averaged": pl.Int64}), provenance)
+    say(f"average: {params.window} frames, {counts['n_averaged'].count(0)} left out")
 
 
 if __name__ == "__main__":
     with stage_log(snakemake.log[0]):  # noqa: F821
-        average(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block)  # noqa: F821
+        average(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

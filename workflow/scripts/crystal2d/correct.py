@@ -1,12 +1,11 @@
-"""Correct one block: ADU to electrons, bad pixels and X-ray hits inpainted; a row of figures per frame."""
+"""Correct one block and keep what that did to each frame as a row of figures; later stages correct the frames they read again."""
 
 import numpy as np
 import polars as pl
-from scant.imaging.correction import correct_and_measure
+from scant.imaging.correction import correction_figures
 from scant.io.blocks import parse_label
 from scant.io.ledger import failure_table, faulty_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
-from scant.io.stacks import write_stack
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, MovieFrames
 from scant.io.workers import map_frames
@@ -21,17 +20,14 @@ def correct(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     detector = read_detector(inputs.detector)
     faults = dict(read_table(inputs.faults).iter_rows())
-    task = FrameTask(correct_and_measure, {"raw_adu": MovieFrames(params.store)}, {"detector": detector, **params.settings})
+    task = FrameTask(correction_figures, {"raw_adu": MovieFrames(params.store)}, {"detector": detector, **params.settings})
     usable = [f for f in range(start, stop) if faults[f] is None]
     done, failures = map_frames(task, usable, stage="correct", n_workers=threads, scheduler_address=params.scheduler_address)
     provenance = record("correct", seed=params.seed, params=params.settings, code=params.code)
-    shape = detector.bad.shape
-    blank = np.full(shape, np.nan, np.float32)
-    write_stack(outputs.stack, params.store, start, np.stack([done[f][0] if f in done else blank for f in range(start, stop)]), provenance)
-    rows = [{"frame": f, "fault": faults[f], **(done[f][1] if f in done else {})} for f in range(start, stop)]
+    rows = [{"frame": f, "fault": faults[f], **done.get(f, {})} for f in range(start, stop)]
     write_table(outputs.frames, pl.DataFrame(rows, schema=SCHEMA), provenance)
     write_table(outputs.failures, failure_table([*failures, *faulty_frames(faults)]), provenance)
-    cut = np.mean([d[1]["variance_cut_total"] for d in done.values()]) if done else np.nan
+    cut = np.mean([d["variance_cut_total"] for d in done.values()]) if done else np.nan
     say(f"correct: {len(done)} of {stop - start} frames; variance cut by {cut:.0%}")
     refuse_many_failures(failures, stop - start, params.max_failed_fraction)
 

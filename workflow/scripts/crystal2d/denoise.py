@@ -1,13 +1,13 @@
 """Denoise one block of averaged frames."""
 
 import numpy as np
-from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, denoise_frame
+from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, image_and_noise
 from scant.io.blocks import parse_label
 from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say, stage_log
-from scant.io.stacks import write_stack
+from scant.io.stacks import begin_stack, finish_stack
 from scant.io.structures import read_table, write_table
-from scant.io.tasks import FrameTask, PerFrame, StackFrames
+from scant.io.tasks import FrameTask, PerFrame, StackFrames, StoredTask
 from scant.io.workers import map_frames
 from scant.provenance import record
 from scant.stages.calibration import read_detector
@@ -26,12 +26,12 @@ def denoise(inputs, outputs, params, block, threads):
         "excess_noise": PerFrame({f: detector.excess_noise / counts[f] for f in usable}),
     }
     dictionary = np.load(inputs.dictionary, allow_pickle=False) if inputs.dictionary else None
-    task = FrameTask(denoise_frame, sources, {"method": params.settings["method"], "dictionary": dictionary})
-    done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, scheduler_address=params.scheduler_address)
     provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
-    blank = np.full(detector.bad.shape, np.nan, np.float32)
-    images = [done[f].image_e if f in done else blank for f in range(start, stop)]
-    write_stack(outputs.stack, params.store, start, np.stack(images), provenance)
+    begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
+    constants = {"method": params.settings["method"], "dictionary": dictionary}
+    task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
+    done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, scheduler_address=params.scheduler_address)
+    finish_stack(outputs.stack, [written for written, _ in done.values()])
     write_table(outputs.failures, failure_table(failures), provenance)
     say(f"denoise: {len(done)} of {stop - start} frames by {params.settings['method']}")
     refuse_many_failures(failures, stop - start, params.max_failed_fraction)

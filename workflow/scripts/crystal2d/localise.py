@@ -10,6 +10,7 @@ from scant.io.workers import map_frames
 from scant.physics.optics import Optics
 from scant.provenance import record
 from scant.stages.calibration import read_detector, read_json
+from scant.stages.corrected import CorrectedFrames
 from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
 
 
@@ -24,7 +25,7 @@ def localise(inputs, outputs, params, block, threads):
     )  # fmt: skip
     usable = good_frames(read_table(inputs.frames))
     sources = {
-        "image_e": StackFrames((inputs.corrected,)),
+        "image_e": CorrectedFrames(params.store, detector, params.hit_threshold_sigma, frozenset(usable)),
         "detection_image": StackFrames((inputs.averaged if nominal else inputs.denoised,)),
         "n_averaged": PerFrame(dict(read_table(inputs.counts).iter_rows())),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,12 @@ def denoise_frame(
     else:
         denoised = bm3d(stabilised, 1.0) if method == "bm3d" else pypi_bm3d(stabilised, 1.0)
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
+
+
+def image_and_noise(image_e: npt.NDArray, **settings: Any) -> tuple[Image, float]:
+    """The image and the noise figure of `denoise_frame`, as a pair."""
+    frame = denoise_frame(image_e, **settings)
+    return frame.image_e, frame.noise_sd
 
 
 def diagonal_noise_sd(image: Image) -> float:

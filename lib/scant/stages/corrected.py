@@ -1,0 +1,56 @@
+"""Corrected frames made from the raw movie when they are asked for: cheaper than a stack of them, which for a long movie fills the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from scant.imaging.counts import Detector, correct_frame
+from scant.io.store import read_frames
+
+
+def usable_frames(frames: pl.DataFrame) -> frozenset[int]:
+    """Frames that could be corrected, from the tables of the stage `correct` (frame, mean_e)."""
+    return frozenset(frames.filter(pl.col("mean_e").is_not_null())["frame"].to_list())
+
+
+@dataclass(frozen=True)
+class CorrectedFrames:
+    """Single frames (y, x) float32 in electrons; NaN for a frame that is not `usable`."""
+
+    movie: str
+    detector: Detector
+    hit_threshold_sigma: float
+    usable: frozenset[int]
+
+    def __call__(self, frame: int) -> np.ndarray:
+        if frame not in self.usable:
+            return np.full(self.detector.bad.shape, np.nan, np.float32)
+        return correct_frame(read_frames(self.movie, frame, frame + 1)[0], self.detector, self.hit_threshold_sigma).image_e
+
+    def stack(self, start: int, stop: int) -> np.ndarray:
+        """Frames [start, stop) as (t, y, x)."""
+        return np.stack([self(frame) for frame in range(start, stop)])
+
+
+@dataclass(frozen=True)
+class CorrectedAround:
+    """The corrected frames (t, y, x) within `reach` of a frame, out of [first, stop); those of the last call are kept for the next."""
+
+    frames: CorrectedFrames
+    reach: int
+    first: int
+    stop: int
+    _held: dict[int, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    def numbers(self, frame: int) -> range:
+        return range(max(frame - self.reach, self.first), min(frame + self.reach + 1, self.stop))
+
+    def __call__(self, frame: int) -> np.ndarray:
+        images: Mapping[int, np.ndarray] = {n: self._held[n] if n in self._held else self.frames(n) for n in self.numbers(frame)}
+        self._held.clear()
+        self._held.update(images)
+        return np.stack(list(images.values()))
