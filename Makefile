@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
 
-.PHONY: help setup setup-gpu demo test test-slow bench-structures lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo test test-slow bench-structures lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ setup: .venv/.ready ## make .venv from the lock
 
 setup-gpu: setup ## add CuPy for an NVIDIA GPU
 	UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv sync --quiet --locked --inexact --extra bm3d --extra gpu --group test --group lint
+
+setup-unet: setup ## add PyTorch for denoise.method: unet (pip takes the build that the machine's index offers)
+	$(RUN) -m pip install --quiet --disable-pip-version-check torch==2.13.0
 
 demo: setup ## simulate a movie and run the whole workflow on it
 	$(BIN)/snakemake --directory $(CURDIR)

@@ -76,8 +76,21 @@ class AverageSettings(Leaf):
 
 
 class DenoiseSettings(Leaf):
-    method: Literal["bm3d", "pypi-bm3d", "ksvd", "none"] = Field(
-        "bm3d", description="own BM3D, PyPI bm3d (non-commercial licence), a dictionary learned from the movie (K-SVD), or none"
+    method: Literal["bm3d", "pypi-bm3d", "ksvd", "unet", "none"] = Field(
+        "bm3d",
+        description="own BM3D, PyPI bm3d (non-commercial licence), a dictionary learned from the movie (K-SVD), "
+        "a U-Net trained on simulated images (PyTorch), or none",
+    )
+
+
+class TrainSettings(Leaf):
+    """The U-Net, for denoise.method: unet and compare_denoisers."""
+
+    pairs: Annotated[int, Field(ge=4, le=1_000_000)] | Literal["auto"] = Field(
+        "auto", description="simulated images to train on; auto: 10,000 on a GPU, 256 on the CPU"
+    )
+    steps: Annotated[int, Field(ge=10, le=1_000_000)] | Literal["auto"] = Field(
+        "auto", description="training steps of 16 crops; auto: 10,000 on a GPU, 800 on the CPU (6 minutes)"
     )
 
 
@@ -182,6 +195,7 @@ class Config(Leaf):
     correct: CorrectSettings = CorrectSettings()
     average: AverageSettings = AverageSettings()
     denoise: DenoiseSettings = DenoiseSettings()
+    train: TrainSettings = TrainSettings()
     localise: LocaliseSettings = LocaliseSettings()
     link: LinkSettings = LinkSettings()
     anneal: AnnealSettings = AnnealSettings()

@@ -75,7 +75,7 @@ def test_gain_of_a_dictionary_learned_from_other_frames(pixel_angstrom, dose_e, 
         [stabilise(frame_e(pixel_angstrom, dose_e, contrast, seed)[0], **NOISE) for seed in (1, 2)], np.random.default_rng(0)
     )
     noisy_e, mean_e, near = frame_e(pixel_angstrom, dose_e, contrast)
-    frame = denoise_frame(noisy_e, method="ksvd", dictionary=learned, **NOISE)
+    frame = denoise_frame(noisy_e, method="ksvd", learned={"dictionary": learned}, **NOISE)
     assert gain_db(noisy_e, frame.image_e, mean_e) > gain
     assert gain_db(noisy_e, frame.image_e, mean_e, near) > gain_at_vacancies
 

@@ -198,10 +198,18 @@ def test_bad_configuration_is_refused_before_any_work(finished, values, words):
 
 
 @pytest.mark.parametrize("profile", ["default", "ci", "slurm"])
-@pytest.mark.parametrize("change", [{}, {"denoise": {"method": "ksvd"}}, {"average": {"window": 1}, "keep": ["denoised"]}])
+@pytest.mark.parametrize(
+    "change", [{}, {"denoise": {"method": "ksvd"}}, {"denoise": {"method": "unet"}}, {"average": {"window": 1}, "keep": ["denoised"]}]
+)
 def test_dry_run_matrix(tmp_path, repository, profile, change):
     house = House(tmp_path, repository)
     house.write_config(CONFIG | change)
     done = house.snakemake("-n", "--workflow-profile", f"profiles/{profile}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ingest" in done.stdout + done.stderr
+
+
+def test_the_comparison_of_denoisers_is_planned(tmp_path, repository):
+    house = House(tmp_path, repository)
+    done = house.snakemake("-n", "compare_denoisers")
+    assert done.returncode == 0, done.stdout + done.stderr

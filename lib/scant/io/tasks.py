@@ -8,17 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from scant.io.store import ChunkRecord, StackReader, read_frames, write_frames
+from scant.io.store import ChunkRecord, StackReader, layout_of, read_frames, write_frames
 
 
 @dataclass(frozen=True)
 class MovieFrames:
-    """Single frames (y, x) of a movie store."""
+    """Single frames (y, x) of a movie store, for those who read them in order: a time chunk is decoded once."""
 
     path: str
+    _chunk: dict[int, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, frame: int) -> np.ndarray:
-        return read_frames(self.path, frame, frame + 1)[0]
+        if frame not in self._chunk:
+            layout = layout_of(self.path)
+            start = frame - frame % layout.chunk_frames
+            stop = min(start + layout.chunk_frames, layout.n_frames)
+            self._chunk.clear()
+            self._chunk.update(zip(range(start, stop), read_frames(self.path, start, stop)))
+        return self._chunk[frame]
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class ReportInputs:
 
     parameters: {stage: {key: value}} as really used. provenance: {name: value or mapping}. truth: rows of matched atoms
     with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom. dose_summary: `Threshold.summary()`. histograms: measured and
-    simulated intensities in electrons. energy: (chains, sweeps) of the example frame.
+    simulated intensities in electrons. energy: (chains, sweeps) of the example frame. denoisers: tables of `compare_denoisers`.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ReportInputs:
     truth: pl.DataFrame | None = None
     histograms: tuple[np.ndarray, np.ndarray] | None = None
     energy: np.ndarray | None = None
+    denoisers: tuple[pl.DataFrame, pl.DataFrame] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import polars as pl
 
 from scant.errors import InputError
 from scant.report import sections
+from scant.report.denoisers import denoisers_section
 from scant.report.findings import Findings, ReportInputs, collect_findings
 from scant.report.methods import REFERENCES, limits, methods_paragraphs
 from scant.report.page import Estimate, Page, Section
@@ -40,6 +41,8 @@ def build_report(inputs: ReportInputs) -> Page:
         made.insert(
             min(2, len(made)), Section("view", "The sheet in three dimensions" if found.heights else "The sheet", (text,), viewer=True)
         )
+    if inputs.denoisers is not None:
+        made.append(denoisers_section(*inputs.denoisers))
     methods = methods_paragraphs(found.heights, inputs.md is not None, inputs.dose is not None)
     tail = [
         sections.failures_section(found),

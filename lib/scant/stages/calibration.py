@@ -46,36 +46,49 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def write_arrays(path: str, record: Detector | FourierSignal) -> None:
-    """Detector or alignment signal as .npz, written beside its place and renamed; the same record gives the same bytes."""
+def write_record(path: str, record: Detector | FourierSignal) -> None:
+    """Detector or alignment signal as .npz: see `write_arrays`."""
+    write_arrays(path, {field.name: getattr(record, field.name) for field in fields(record)})
+
+
+def write_arrays(path: str, arrays: Mapping[str, Any]) -> None:
+    """Arrays as .npz, written beside its place and renamed; the same arrays give the same bytes."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_suffix(".partial")
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-        for field in fields(record):
+        for name, array in arrays.items():
             # A fixed date: numpy.savez stamps the current time, and a rerun would differ.
-            with archive.open(zipfile.ZipInfo(f"{field.name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(getattr(record, field.name)), allow_pickle=False)
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     beside.replace(target)
 
 
 def read_detector(path: str) -> Detector:
     """Detector from .npz; DataIntegrityError when the file is missing or damaged."""
-    return Detector(**_read_arrays(path, Detector))
+    return Detector(**_read_record(path, Detector))
 
 
 def read_signal(path: str) -> FourierSignal:
     """Alignment signal from .npz; DataIntegrityError when the file is missing or damaged."""
-    return FourierSignal(**_read_arrays(path, FourierSignal))
+    return FourierSignal(**_read_record(path, FourierSignal))
 
 
-def _read_arrays(path: str, kind: type[Detector] | type[FourierSignal]) -> dict[str, Any]:
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz; DataIntegrityError when the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            values = {field.name: archive[field.name] for field in fields(kind)}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataIntegrityError(f"{path}: cannot be read ({error}); delete it and run again") from error
-    return {name: value if value.ndim else value.item() for name, value in values.items()}
+
+
+def _read_record(path: str, kind: type[Detector] | type[FourierSignal]) -> dict[str, Any]:
+    arrays = read_arrays(path)
+    missing = [field.name for field in fields(kind) if field.name not in arrays]
+    if missing:
+        raise DataIntegrityError(f"{path}: holds no {', '.join(missing)}; delete it and run again")
+    return {field.name: array if (array := arrays[field.name]).ndim else array.item() for field in fields(kind)}
 
 
 def optics_values(optics: Optics) -> dict[str, Any]:

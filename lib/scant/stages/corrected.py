@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from scant.imaging.counts import Detector, correct_frame
-from scant.io.store import read_frames
+from scant.io.tasks import MovieFrames
 
 
 def usable_frames(frames: pl.DataFrame) -> frozenset[int]:
@@ -21,7 +21,7 @@ def usable_frames(frames: pl.DataFrame) -> frozenset[int]:
 class CorrectedFrames:
     """Single frames (y, x) float32 in electrons; NaN for a frame that is not `usable`."""
 
-    movie: str
+    movie: MovieFrames
     detector: Detector
     hit_threshold_sigma: float
     usable: frozenset[int]
@@ -29,7 +29,7 @@ class CorrectedFrames:
     def __call__(self, frame: int) -> np.ndarray:
         if frame not in self.usable:
             return np.full(self.detector.bad.shape, np.nan, np.float32)
-        return correct_frame(read_frames(self.movie, frame, frame + 1)[0], self.detector, self.hit_threshold_sigma).image_e
+        return correct_frame(self.movie(frame), self.detector, self.hit_threshold_sigma).image_e
 
     def stack(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop) as (t, y, x)."""

@@ -1,4 +1,8 @@
+from importlib.util import find_spec
+
 LEARNING_BLOCKS = 4
+WITH_TORCH = find_spec("torch") is not None
+LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
 
 
 rule learn_dictionary:
@@ -8,7 +12,7 @@ rule learn_dictionary:
         frames=spread_blocks(product("average/{block}.parquet"), LEARNING_BLOCKS),
         detector=product("calibrate/detector.npz"),
     output:
-        dictionary=product("denoise/dictionary.npy"),
+        dictionary=product("denoise/dictionary.npz"),
     log: log_of("learn_dictionary")
     benchmark: benchmark_of("learn_dictionary")
     params:
@@ -21,13 +25,36 @@ rule learn_dictionary:
     script: script_of("learn_dictionary")
 
 
+rule train:
+    message: "{wildcards.name}: training the U-Net on simulated images of this movie's optics"
+    input:
+        facts=product("ingest/facts.json"),
+        detector=product("calibrate/detector.json"),
+    output:
+        weights=product("denoise/unet.npz"),
+        facts=product("denoise/unet.json"),
+    log: log_of("train")
+    benchmark: benchmark_of("train")
+    params:
+        settings=params_for("train"),
+        device=CONFIG.device,
+        seed=CONFIG.seed,
+        code=code_of("train"),
+    threads: workers()
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=1 if CONFIG.device == "gpu" else 0,
+    script: script_of("train")
+
+
 rule denoise:
     message: "{wildcards.name}: denoising frames {wildcards.block} ({params.settings[method]})"
     input:
         stack=product("averaged/{block}.zarr"),
         frames=product("average/{block}.parquet"),
         detector=product("calibrate/detector.npz"),
-        dictionary=product("denoise/dictionary.npy") if CONFIG.denoise.method == "ksvd" else [],
+        learned=product(LEARNED[CONFIG.denoise.method]) if CONFIG.denoise.method in LEARNED else [],
     output:
         stack=stack("denoised"),
         failures=product("denoise/{block}.failures.parquet"),
@@ -45,3 +72,30 @@ rule denoise:
         mem_mb=worker_memory_mb(12),
         runtime=240,
     script: script_of("denoise")
+
+
+rule denoisers:
+    message: "{wildcards.name}: what each denoiser does to the atoms"
+    input:
+        facts=product("ingest/facts.json"),
+        detector=product("calibrate/detector.npz"),
+        detector_facts=product("calibrate/detector.json"),
+        frames=over_blocks(product("correct/{block}.parquet")),
+        dictionary=product("denoise/dictionary.npz"),
+        unet=lambda w: f"{RESULTS}/{w.name}/{LEARNED['unet']}" if WITH_TORCH and facts(w.name)["optics"] else [],
+    output:
+        simulated=product("denoisers.parquet"),
+        real=product("denoisers_real.parquet"),
+        page=product("denoisers.html"),
+    log: log_of("denoisers")
+    benchmark: benchmark_of("denoisers")
+    params:
+        store=product("movie.zarr"),
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
+        seed=CONFIG.seed,
+        code=code_of("compare_denoisers"),
+    threads: 1
+    resources:
+        mem_mb=memory_mb(16),
+        runtime=120,
+    script: script_of("compare_denoisers")

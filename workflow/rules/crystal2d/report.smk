@@ -11,6 +11,12 @@ def if_optics_product(file):
     return lambda w: f"{RESULTS}/{w.name}/{file}" if facts(w.name)["optics"] else []
 
 
+def denoisers_of(w):
+    """The comparison of denoisers, where `compare_denoisers` has made it."""
+    tables = [f"{RESULTS}/{w.name}/{file}.parquet" for file in ("denoisers", "denoisers_real")]
+    return tables if all(Path(table).exists() for table in tables) else []
+
+
 def used_parameters():
     """The configuration as the report shows it: one table per stage, what concerns all of them under `run`."""
     values = CONFIG.model_dump(mode="json", by_alias=True, exclude={"datasets", "simulate", "results"})
@@ -34,6 +40,7 @@ rule report:
         dose_bound=if_optics_product("dose/bound.parquet"),
         defocus_bound=if_optics_product("dose/defocus.parquet"),
         truth=truth_of,
+        denoisers=denoisers_of,
     output:
         page=report(product("report.html"), category="{name}", caption="../../report/report.rst"),
         figures=directory(product("figures")),

@@ -5,6 +5,7 @@ from scant.imaging.align import pair_shifts
 from scant.io.blocks import parse_label
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_tables
+from scant.io.tasks import MovieFrames
 from scant.stages.calibration import read_detector, read_signal
 from scant.stages.corrected import CorrectedFrames, usable_frames
 from scant.stages.shifts import write_shifts
@@ -15,7 +16,9 @@ def align_pairs(inputs, outputs, params, block):
     frames = read_tables(inputs.frames).sort("frame")
     last = min(stop + params.halo_frames, int(frames["frame"].max()) + 1)
     usable = usable_frames(frames)
-    images = CorrectedFrames(params.store, read_detector(inputs.detector), params.hit_threshold_sigma, usable).stack(start, last)
+    images = CorrectedFrames(MovieFrames(params.store), read_detector(inputs.detector), params.hit_threshold_sigma, usable).stack(
+        start, last
+    )
     valid = np.array([frame in usable for frame in range(start, last)])
     images[~valid] = 0
     shifts = pair_shifts(images, read_signal(inputs.signal), first_frame=start, n_own=stop - start, valid=valid)

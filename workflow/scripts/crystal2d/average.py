@@ -8,7 +8,7 @@ from scant.io.logs import say, stage_log
 from scant.io.stacks import begin_stack, finish_stack
 from scant.io.store import layout_of
 from scant.io.structures import read_table, read_tables, write_table
-from scant.io.tasks import FrameTask, PerFrame, StoredTask
+from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StoredTask
 from scant.io.workers import map_frames
 from scant.provenance import record
 from scant.stages.calibration import read_detector
@@ -18,7 +18,7 @@ from scant.stages.corrected import CorrectedAround, CorrectedFrames, usable_fram
 def average(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     known = read_tables(inputs.frames)
-    corrected = CorrectedFrames(params.store, read_detector(inputs.detector), params.hit_threshold_sigma, usable_frames(known))
+    corrected = CorrectedFrames(MovieFrames(params.store), read_detector(inputs.detector), params.hit_threshold_sigma, usable_frames(known))
     around = CorrectedAround(corrected, params.window // 2, int(known["frame"].min()), int(known["frame"].max()) + 1)
     drift = read_table(inputs.drift).select("drift_y_px", "drift_x_px").to_numpy()
     frames = range(start, stop)

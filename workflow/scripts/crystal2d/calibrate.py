@@ -8,7 +8,7 @@ from scant.io.logs import say, stage_log
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import read_frames as read_stored
 from scant.io.structures import read_tables
-from scant.stages.calibration import read_json, write_arrays, write_json
+from scant.stages.calibration import read_json, write_json, write_record
 from scant.stages.materials import load_material
 
 CONSECUTIVE_FRAMES = 64
@@ -34,8 +34,8 @@ def run(inputs, outputs, params):
     found, lattice = result.facts, result.lattice
     say(f"calibrate: {found['n_bad_pixels']} bad pixels, gain {found['gain_adu_per_electron']:.3f} ADU/e ({found['gain_source']})")
     say(f"calibrate: pixel size from the lattice {lattice.pixel_size_angstrom:.5f} +- {lattice.pixel_size_sigma_angstrom:.5f} A")
-    write_arrays(outputs.detector, result.detector)
-    write_arrays(outputs.signal, result.signal)
+    write_record(outputs.detector, result.detector)
+    write_record(outputs.signal, result.signal)
     write_json(outputs.facts, result.facts)
 
 

@@ -1,6 +1,5 @@
 """Denoise one block of averaged frames."""
 
-import numpy as np
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, image_and_noise
 from scant.io.blocks import parse_label
 from scant.io.ledger import failure_table, refuse_many_failures
@@ -10,7 +9,7 @@ from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, PerFrame, StackFrames, StoredTask
 from scant.io.workers import map_frames
 from scant.provenance import record
-from scant.stages.calibration import read_detector
+from scant.stages.calibration import read_arrays, read_detector
 
 
 def denoise(inputs, outputs, params, block, threads):
@@ -25,10 +24,10 @@ def denoise(inputs, outputs, params, block, threads):
         "read_noise_e": PerFrame({f: detector.read_noise_e / counts[f] ** 0.5 for f in usable}),
         "excess_noise": PerFrame({f: detector.excess_noise / counts[f] for f in usable}),
     }
-    dictionary = np.load(inputs.dictionary, allow_pickle=False) if inputs.dictionary else None
+    learned = read_arrays(inputs.learned) if inputs.learned else None
     provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
-    constants = {"method": params.settings["method"], "dictionary": dictionary}
+    constants = {"method": params.settings["method"], "learned": learned}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
     done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, scheduler_address=params.scheduler_address)
     finish_stack(outputs.stack, [written for written, _ in done.values()])

@@ -1,6 +1,5 @@
 """Learn the denoiser's dictionary from averaged frames spread over the movie."""
 
-import numpy as np
 import polars as pl
 from scant.imaging.denoise.anscombe import stabilise
 from scant.imaging.denoise.ksvd import learn_dictionary
@@ -9,7 +8,7 @@ from scant.io.logs import say, stage_log
 from scant.io.store import StackReader
 from scant.io.structures import read_tables
 from scant.rng import stream
-from scant.stages.calibration import read_detector
+from scant.stages.calibration import read_detector, write_arrays
 
 FRAMES = 16
 
@@ -22,7 +21,7 @@ def learn(inputs, outputs, params):
         noise = {"read_noise_e": detector.read_noise_e / count**0.5, "excess_noise": detector.excess_noise / count}
         images.append(stabilise(stacks.read(frame, frame + 1)[0], **noise))
     dictionary = learn_dictionary(images, stream(params.seed, "dictionary"))
-    np.save(outputs.dictionary, dictionary)
+    write_arrays(outputs.dictionary, {"dictionary": dictionary})
     say(f"learn_dictionary: {len(dictionary)} atoms of {dictionary.shape[1]} pixels from {len(images)} frames")
 
 

@@ -5,7 +5,7 @@ from scant.io.blocks import parse_label
 from scant.io.ledger import failure_table, good_frames, refuse_many_failures
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
-from scant.io.tasks import FrameTask, PerFrame, StackFrames
+from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StackFrames
 from scant.io.workers import map_frames
 from scant.physics.optics import Optics
 from scant.provenance import record
@@ -25,7 +25,7 @@ def localise(inputs, outputs, params, block, threads):
     )  # fmt: skip
     usable = good_frames(read_table(inputs.frames))
     sources = {
-        "image_e": CorrectedFrames(params.store, detector, params.hit_threshold_sigma, frozenset(usable)),
+        "image_e": CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, frozenset(usable)),
         "detection_image": StackFrames((inputs.averaged if nominal else inputs.denoised,)),
         "n_averaged": PerFrame(dict(read_table(inputs.counts).iter_rows())),
     }

@@ -37,6 +37,7 @@ def report(inputs, outputs, params, name):
             truth=truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else None,
             histograms=examples.histograms(frame, atoms),
             energy=energy,
+            denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
         )
     )
     Path(outputs.page).write_text(render_page(page), encoding="utf-8")

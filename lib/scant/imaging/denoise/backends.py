@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scant.errors import ConfigError
 from scant.imaging.denoise.anscombe import destabilise, stabilise
 from scant.imaging.denoise.bm3d_filter import bm3d, check_finite
-from scant.imaging.denoise.ksvd import ksvd_denoise, learn_dictionary
-from scant.rng import stream
+from scant.imaging.denoise.ksvd import ksvd_denoise
+from scant.imaging.denoise.unet import Weights, unet_denoise
 
-METHODS = ("bm3d", "pypi-bm3d", "ksvd", "none")
+METHODS = ("bm3d", "pypi-bm3d", "ksvd", "unet", "none")
 
 PYPI_BM3D_LICENCE_NOTE = (
     "pypi-bm3d: the PyPI package bm3d, copyright Tampere University and its researchers, may be used for non-commercial purposes only, "
@@ -41,13 +41,13 @@ class DenoisedFrame:
 
 
 def denoise_frame(
-    image_e: npt.NDArray, *, method: str, read_noise_e: float, excess_noise: float, dictionary: Image | None = None
+    image_e: npt.NDArray, *, method: str, read_noise_e: float, excess_noise: float, learned: Weights | None = None
 ) -> DenoisedFrame:
     """The frame (y, x) in electrons, noise variance ``excess_noise * mean + read_noise_e**2`` e^2, denoised.
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
     method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
-    takes the dictionary (256, 64) of `ksvd.learn_dictionary`; without one it learns from the frame itself.
+    takes learned["dictionary"] of `ksvd.learn_dictionary`, 'unet' the weights of `unet.train_unet`.
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -58,12 +58,18 @@ def denoise_frame(
     noise_sd = diagonal_noise_sd(stabilised)
     if method == "none":
         return DenoisedFrame(np.asarray(image_e, dtype=np.float32), method, noise_sd)
-    if method == "ksvd":
-        own = learn_dictionary([stabilised], stream(0, "dictionary")) if dictionary is None else dictionary
-        denoised = ksvd_denoise(stabilised, own)
-    else:
-        denoised = bm3d(stabilised, 1.0) if method == "bm3d" else pypi_bm3d(stabilised, 1.0)
+    denoised = _denoised(stabilised, method, learned)
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
+
+
+def _denoised(stabilised: Image, method: str, learned: Weights | None) -> Image:
+    if method == "bm3d":
+        return bm3d(stabilised, 1.0)
+    if method == "pypi-bm3d":
+        return pypi_bm3d(stabilised, 1.0)
+    if learned is None:
+        raise ConfigError(f"the denoising method {method!r} needs what it has learned: give `learned`, or choose the method 'bm3d'")
+    return ksvd_denoise(stabilised, learned["dictionary"]) if method == "ksvd" else unet_denoise(stabilised, learned)
 
 
 def image_and_noise(image_e: npt.NDArray, **settings: Any) -> tuple[Image, float]:

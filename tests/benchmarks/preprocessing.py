@@ -1,0 +1,179 @@
+"""Preprocessing beside its yardsticks: CPU seconds of one thread, interleaved, with the quality of both in the same run.
+
+usage: preprocessing.py [--large]      prints the tables of tests/benchmarks/README.md (10 minutes; --large: a 2048 x 2048 frame too)
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import zarr
+from scale_movie import PIXEL_ANGSTROM, write_movie
+from scant.imaging.average import averaged_frame
+from scant.imaging.counts import Detector, correct_frame
+from scant.imaging.denoise import bm3d, denoise_frame
+from scant.imaging.denoise.backends import pypi_bm3d
+from scant.imaging.reciprocal import find_lattice
+from scant.imaging.temporal import temporal_median_mad
+from scant.io.stacks import begin_stack, finish_stack
+from scant.io.store import create_movie, write_frames
+from scant.io.tasks import MovieFrames
+from scant.physics.lattice import honeycomb
+from scant.physics.optics import Optics
+from scant.stages.corrected import CorrectedAround, CorrectedFrames
+from scant.stages.localising import LocaliseSettings, localise_columns
+from scipy.ndimage import uniform_filter1d
+from skimage.data import camera
+
+NOISE_LEVELS, SIGMA_FACTORS = (0.05, 0.1, 0.2), (0.85, 0.95, 1.05, 1.15, 1.25)
+SIDE_PX, WARM_UP_PX = 256, 64
+
+
+def cpu_seconds(function: Callable[[], object]) -> tuple[float, object]:
+    start = time.process_time()
+    value = function()
+    return time.process_time() - start, value
+
+
+def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    return float(10 * np.log10(np.ptp(truth) ** 2 / ((image - truth) ** 2).mean()))
+
+
+def lattice_with_vacancies() -> np.ndarray:
+    """A honeycomb of round atoms with eight missing, 256 x 256 at 0.2 A/px, between 0 and 1."""
+    positions = honeycomb(SIDE_PX * 0.2, SIDE_PX * 0.2, rotation_rad=0.1, margin_angstrom=2.0) / 0.2
+    positions = np.delete(positions, np.random.default_rng(0).choice(len(positions), 8, replace=False), axis=0)
+    y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
+    image = np.zeros((SIDE_PX, SIDE_PX))
+    for px, py in positions:
+        rows, columns = slice(max(int(py) - 9, 0), int(py) + 10), slice(max(int(px) - 9, 0), int(px) + 10)
+        image[rows, columns] += np.exp(-((x[rows, columns] - px) ** 2 + (y[rows, columns] - py) ** 2) / (2 * 2.2**2))
+    return image / image.max()
+
+
+def best(function: Callable[[np.ndarray, float], np.ndarray], noisy: np.ndarray, truth: np.ndarray, sigma: float) -> tuple[float, float]:
+    """Best PSNR over five values of sigma, and CPU seconds per run."""
+    spent, results = zip(*(cpu_seconds(lambda f=f: function(noisy, f * sigma)) for f in SIGMA_FACTORS))
+    return max(psnr(result, truth) for result in results), float(np.mean(spent))
+
+
+def bench_bm3d() -> None:
+    print("| image | noise sd | PSNR ours / PyPI (dB) | CPU-s ours / PyPI | faster by |\n|---|---|---|---|---|")
+    bm3d(np.random.default_rng(0).normal(0, 1, (WARM_UP_PX, WARM_UP_PX)), 1.0)
+    for name, truth in (("lattice", lattice_with_vacancies()), ("camera", camera()[::2, ::2] / 255.0)):
+        for sigma in NOISE_LEVELS:
+            noisy = truth + np.random.default_rng(1).normal(0, sigma, truth.shape)
+            (ours, spent), (theirs, reference) = (best(f, noisy, truth, sigma) for f in (bm3d, pypi_bm3d))
+            print(f"| {name} | {sigma} | {ours:.2f} / {theirs:.2f} | {spent:.3f} / {reference:.2f} | {reference / spent:.0f} |", flush=True)
+
+
+def bench_streaming() -> None:
+    """Correction, five-frame mean and a Zarr store: ours frame by frame, and dask map_overlap over the same chunks."""
+    rng = np.random.default_rng(0)
+    shape = (16, 2048, 2048)
+    dark, flat = rng.normal(100, 2, shape[1:]).astype(np.float32), rng.normal(1, 0.02, shape[1:]).astype(np.float32)
+    raw = rng.poisson(320 * flat, shape).astype(np.uint16) * 6 + 100
+    detector = Detector(dark, flat, np.zeros(shape[1:], bool), 6.0, 0.5, 1.0)
+    no_drift = np.zeros((5, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        movie, stack, other = (str(Path(folder, name)) for name in ("movie.zarr", "ours.zarr", "dask.zarr"))
+        create_movie(movie, shape, "uint16", 1, 0.2, 1.0, {}, {})
+        write_frames(movie, 0, raw)
+
+        def ours() -> None:
+            around = CorrectedAround(CorrectedFrames(MovieFrames(movie), detector, 50.0, frozenset(range(shape[0]))), 2, 0, shape[0])
+            begin_stack(stack, movie, 0, shape, {})
+            records = []
+            for n in range(shape[0]):
+                numbers = around.numbers(n)
+                image, _ = averaged_frame(around(n), n - numbers.start, no_drift[: len(numbers)])
+                records += write_frames(stack, n, image[None])
+            finish_stack(stack, records)
+
+        def theirs() -> None:
+            frames = da.from_zarr(str(Path(movie, "0"))).astype(np.float32)
+            corrected = (frames - dark) / (np.float32(6.0) * flat)
+            mean = corrected.map_overlap(lambda block: uniform_filter1d(block, 5, axis=0), depth={0: 2, 1: 0, 2: 0}, boundary="nearest")
+            with dask.config.set(scheduler="synchronous"):
+                mean.to_zarr(other, overwrite=True)
+
+        ours()
+        rounds = [(cpu_seconds(theirs)[0], cpu_seconds(ours)[0]) for _ in range(3)]
+        reference, spent = np.min(rounds, axis=0)
+        one, two = (zarr.open_array(path, mode="r")[2:-2] for path in (str(Path(stack, "0")), other))
+    megapixels = np.prod(shape) / 1e6
+    print(
+        f"\ncorrection + 5-frame mean + write: {megapixels / spent:.0f} Mpx/CPU-s, dask map_overlap {megapixels / reference:.0f}: "
+        f"{reference / spent:.1f} times; largest difference {np.abs(one - two).max():.1e} counts of {two.mean():.0f}"
+    )
+
+
+def bench_mad() -> None:
+    frames = np.random.default_rng(0).poisson(400, (200, 256, 256)).astype(np.uint16)
+    temporal_median_mad(frames[:5])
+
+    def theirs() -> tuple[np.ndarray, np.ndarray]:
+        median = np.median(frames, axis=0)
+        return median, np.median(np.abs(frames - median), axis=0)
+
+    rounds = []
+    for _ in range(3):
+        (reference, known), (spent, found) = cpu_seconds(theirs), cpu_seconds(lambda: temporal_median_mad(frames))
+        rounds.append((reference, spent))
+    reference, spent = np.min(rounds, axis=0)
+    equal = np.array_equal(known[0], found.median_adu) and np.array_equal(known[1], found.mad_adu)  # type: ignore[index, attr-defined]
+    megapixels = frames.size / 1e6
+    rates = f"{megapixels / spent:.0f} Mpx/CPU-s, numpy {megapixels / reference:.0f}"
+    print(f"median + MAD: {rates}: {reference / spent:.1f} times; equal: {equal}")
+
+
+def bench_large() -> None:
+    """CPU seconds from a raw 2048 x 2048 frame to its localised atoms (64,000 at 0.2 A/px), step by step."""
+    import tifffile
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_movie(Path(folder), 6, 2048)
+        raw = tifffile.imread(Path(folder, "movie.tif"))
+        dark, flat = (tifffile.imread(Path(folder, f"{name}.tif")) for name in ("dark", "flat"))
+    signal = flat - dark
+    bad = ~(signal > 0.2 * np.median(signal)) | (dark > 200)
+    detector = Detector(dark, np.where(bad, 1, signal / signal[~bad].mean()).astype(np.float32), bad, 6.0, 0.5, 1.0)
+    images = np.stack([correct_frame(frame, detector).image_e for frame in raw])
+    lattice = find_lattice(images, lattice_constant_angstrom=2.46, pixel_size_angstrom=PIXEL_ANGSTROM)
+    sight = LocaliseSettings(lattice, bad, 0.5, 1.0, 3.0, Optics(80.0, -130000.0, -45.0, 10.0, 52.2, envelope_b_angstrom2=1.5))
+    drift = np.random.default_rng(0).normal(0, 0.3, (5, 2))
+    mean, _ = averaged_frame(images[:5], 2, drift)
+    steps: dict[str, Callable[[], object]] = {
+        "correct": lambda: correct_frame(raw[2], detector),
+        "average (five frames, drift taken out)": lambda: averaged_frame(images[:5], 2, drift),
+        "denoise (BM3D)": lambda: denoise_frame(mean, method="bm3d", read_noise_e=0.5 / 5**0.5, excess_noise=0.2),
+        "localise": lambda: localise_columns(images[2], mean, 5, sight),
+    }
+    spent = {name: min(cpu_seconds(step)[0] for _ in range(2)) for name, step in steps.items()}
+    columns = localise_columns(images[2], mean, 5, sight)
+    print("\n| step, one 2048 x 2048 frame | CPU-s |\n|---|---|")
+    for name, seconds in spent.items():
+        print(f"| {name} | {seconds:.2f} |")
+    print(f"| all | {sum(spent.values()):.2f} |\n\n{len(columns['atom'])} atoms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--large", action="store_true")
+    large = parser.parse_args().large
+    bench_bm3d()
+    bench_streaming()
+    bench_mad()
+    if large:
+        bench_large()
+
+
+if __name__ == "__main__":
+    main()

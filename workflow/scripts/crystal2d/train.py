@@ -1,0 +1,34 @@
+"""Train the U-Net on simulated images of the dataset's own crystal, optics and noise."""
+
+from scant.errors import ConfigError
+from scant.imaging.denoise.unet import train_unet
+from scant.io.logs import say, stage_log
+from scant.provenance import record
+from scant.stages.calibration import read_json, write_arrays, write_json
+from scant.stages.training import pair_settings, training_batches
+from scant.xp import resolve_device
+
+ON_CPU, ON_GPU = {"pairs": 256, "steps": 800}, {"pairs": 10_000, "steps": 10_000}
+
+
+def train(inputs, outputs, params, threads):
+    facts, detector = read_json(inputs.facts), read_json(inputs.detector)
+    if not facts["optics"]:
+        raise ConfigError(
+            f"the U-Net is trained on simulated images, and the optics are not known ({', '.join(facts['missing'])} missing in "
+            "acquisition.yaml): give them, or choose denoise.method: bm3d"
+        )
+    device = resolve_device(params.device)
+    usual = ON_GPU if device == "gpu" else ON_CPU
+    pairs, steps = (usual[key] if params.settings[key] == "auto" else params.settings[key] for key in ("pairs", "steps"))
+    settings = pair_settings(facts, detector)
+    say(f"train: {steps} steps on {pairs} simulated images, {device}")
+    weights = train_unet(training_batches(settings, pairs, params.seed), steps, params.seed, device, threads)
+    provenance = record("train", seed=params.seed, params=params.settings, code=params.code)
+    write_arrays(outputs.weights, weights)
+    write_json(outputs.facts, {"pairs": pairs, "steps": steps, "device": device, "provenance": provenance})
+
+
+if __name__ == "__main__":
+    with stage_log(snakemake.log[0]):  # noqa: F821
+        train(snakemake.input, snakemake.output, snakemake.params, snakemake.threads)  # noqa: F821
