@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
 
-.PHONY: help setup setup-gpu setup-unet demo test test-slow bench-structures lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo test test-slow bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ test-slow: setup ## the tests that take minutes
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py
+
+bench: setup ## preprocessing beside its yardsticks (15 minutes)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/preprocessing.py --large
+
+scale: setup ## 1,000 and 10,000 frames of 256 x 256 and 32 of 2048 x 2048 from raw to located (an hour, 15 GB)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/scale.py
 
 lint: setup ## mend style where a tool can
 	$(BIN)/ruff check --fix .

@@ -24,6 +24,7 @@ include: "workflow/rules/crystal2d/report.smk"
 
 localrules:
     all,
+    compare_denoisers,
 
 
 wildcard_constraints:
@@ -34,6 +35,7 @@ wildcard_constraints:
 
 onstart:
     lock_this_run()
+    show_plan()
 
 
 rule all:
@@ -44,3 +46,9 @@ rule all:
         expand(RESULTS + "/{name}/checks.json", name=CONFIG.names),
     params:
         report=", ".join(f"{RESULTS}/{name}/report.html" for name in CONFIG.names),
+
+
+rule compare_denoisers:
+    message: "scant: denoisers compared. Open {input}"
+    input:
+        expand(RESULTS + "/{name}/denoisers.html", name=CONFIG.names),

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from scant.__main__ import disk_problem, free_bytes, main, movie_facts, short, table
+from scant.__main__ import disk_problem, free_bytes, main, movie_facts
 from scant.config import parse_config
-from scant.plan import RATES, MovieFacts, job_memory_mb, plan, worker_job_memory_mb
+from scant.plan import RATES, MovieFacts, annealed_tiles, job_memory_mb, plan, worker_job_memory_mb
 
 LONG = MovieFacts(50_000, 2048, 2048, pixel_size_angstrom=0.2, dose_e_per_angstrom2=8000.0)
 CONFIG = parse_config({"datasets": {"long": "acquisition.yaml"}})
@@ -34,7 +34,6 @@ def test_jobs_grow_with_blocks_and_nothing_else():
 def test_without_optics_nothing_is_annealed():
     flat = plan(CONFIG, "long", replace(LONG, has_optics=False), 24)
     assert not {"anneal", "validate", "dose"} & set(flat.stages)
-    assert flat.annealed_atoms == 0
 
 
 def test_memory_of_a_job_does_not_know_the_movie_s_length():
@@ -127,6 +126,11 @@ def test_facts_come_from_the_file_s_header(tmp_path):
     assert facts.atoms() == pytest.approx(4 * 5 / 2.62, rel=0.01)
 
 
-def test_a_large_view_warns_of_the_annealer_s_modes():
-    assert any("all modes" in line for line in short(planned()))
-    assert not any("all modes" in line for line in table(plan(CONFIG, "long", replace(LONG, height_px=256, width_px=256), 2)))
+def test_a_large_view_is_annealed_in_tiles():
+    """So many that the time grows with the area, and as the annealer itself cuts them."""
+    n_tiles, atoms = annealed_tiles(LONG, 3.0)
+    assert n_tiles == 100
+    assert 1000 < atoms < 2500
+    assert annealed_tiles(replace(LONG, height_px=256, width_px=256), 3.0)[0] == 1
+    n_double, same = annealed_tiles(replace(LONG, height_px=4096), 3.0)
+    assert (n_double, same) == (pytest.approx(2 * n_tiles, rel=0.1), atoms)

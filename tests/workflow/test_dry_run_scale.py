@@ -73,3 +73,15 @@ def test_the_whole_movie_is_planned(tmp_path, repository):
     assert {rule for rule, n in counted.items() if int(n) == 782} == {rule for rule, rate in RATES.items() if rate.per == "block"}
     assert seconds < 120
     assert usage.ru_maxrss < 2e6
+
+
+def test_a_run_that_the_disk_cannot_hold_is_refused_before_its_first_job(tmp_path, repository):
+    values = {"simulate": {"vast": {"n_frames": 100_000, "size_px": 4096}}, "results": str(tmp_path / "results")}
+    (tmp_path / "vast.yaml").write_text(yaml.safe_dump(values))
+    command = [str(Path(sys.executable).parent / "snakemake"), "-s", str(repository / "Snakefile"), "--directory", str(tmp_path)]
+    command += ["--configfile", str(tmp_path / "vast.yaml"), "--workflow-profile", str(repository / "profiles/ci")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert re.search(r"results: the run needs \d{14,} bytes more .*, \d+ bytes are free .*larger disk", done.stdout + done.stderr)
+    assert "vast: 100000 frames of 4096 x 4096 px" in done.stderr
+    assert not (tmp_path / "results/vast").exists()

@@ -1,12 +1,15 @@
 """What all rules share: the validated configuration, paths, blocks, resources. No stage's own logic."""
 
 import json
+import sys
 from pathlib import Path
 
+from scant.__main__ import bytes_to_come, disk_problem, free_bytes, movie_facts, short
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
 from scant.imaging.average import window_for_dose
 from scant.io.runs import announce_run, lock_results
+from scant.plan import job_memory_mb, plan, worker_job_memory_mb
 from scant.provenance import code_digest
 
 try:
@@ -14,6 +17,7 @@ try:
 except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
+MAX_CLUSTER_JOBS = 1000
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
 
 
@@ -93,15 +97,15 @@ def spread_blocks(pattern, count):
     return paths
 
 
+def frame_bytes(name):
+    """Bytes of a frame as float32; before ingest has run, none."""
+    known = Path(f"{RESULTS}/{name}/ingest/facts.json")
+    return json.loads(known.read_text())["frame_bytes"] if known.exists() else 0
+
+
 def memory_mb(frames_in_memory, base_mb=1200):
     """Memory of a job as a function of its frames, for the scheduler; before ingest has run, the base alone."""
-
-    def megabytes(w, attempt):
-        known = Path(f"{RESULTS}/{w.name}/ingest/facts.json")
-        frame_mb = json.loads(known.read_text())["frame_bytes"] / 1e6 if known.exists() else 0
-        return attempt * int(base_mb + 2 * frames_in_memory * frame_mb)
-
-    return megabytes
+    return lambda w, attempt: attempt * job_memory_mb(frames_in_memory, frame_bytes(w.name), base_mb)
 
 
 def workers():
@@ -111,4 +115,18 @@ def workers():
 
 def worker_memory_mb(frames_each):
     """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie."""
-    return memory_mb(frames_each * workers(), base_mb=800 + 400 * workers())
+    return lambda w, attempt: attempt * worker_job_memory_mb(frames_each, workers(), frame_bytes(w.name))
+
+
+def show_plan():
+    """Say what the run will take; refuse it when the disk cannot hold what is still to come."""
+    jobs_at_once = 1 if workflow.local_exec else min(workflow.nodes, MAX_CLUSTER_JOBS)
+    try:
+        plans = [plan(CONFIG, name, movie_facts(CONFIG, name), workers() * jobs_at_once, workers()) for name in CONFIG.names]
+    except ScantError as error:
+        raise WorkflowError(str(error)) from None
+    for each in plans:
+        print("\n".join(short(each)), file=sys.stderr)
+    problem = disk_problem(RESULTS, bytes_to_come(CONFIG, plans), free_bytes(RESULTS))
+    if problem:
+        raise WorkflowError(problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scant.errors import FrameFailure
+from scant.inference import tiles
 from scant.inference.bond_moves import move_bonds
 from scant.inference.gate import gate_failure
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
@@ -31,10 +32,16 @@ def frames_that_fit(n_atoms: int, grid: ImageGrid, n_chains: int, free_bytes: in
 def refine_frames(
     problems: list[FrameProblem], optics: Optics, grid: ImageGrid, settings: RefineSettings, device: str = "cpu"
 ) -> tuple[list[FrameEstimate], list[FrameFailure]]:
-    """Anneal the frames as one batch on a resolved device; on exhausted memory the batch is halved.
+    """Anneal the frames as one batch on a resolved device; on exhausted memory the batch is halved. Large frames go in tiles.
 
     Frames that fail the gate or leave the finite numbers come back as failures, the others as estimates.
     """
+    large = [p for p in problems if len(p.positions) > tiles.MOST_ATOMS]
+    if large:
+        small = [p for p in problems if len(p.positions) <= tiles.MOST_ATOMS]
+        parts = [refine_frames(small, optics, grid, settings, device)] if small else []
+        parts += [tiles.refine_in_tiles(p, optics, grid.pixel_size_angstrom, settings, refine_frames, device) for p in large]
+        return [e for found, _ in parts for e in found], [f for _, failures in parts for f in failures]
     try:
         estimates, failures = _refine_batch(problems, optics, grid, settings, device)
         return _with_bonds_moved(problems, estimates, optics, grid, settings, device), failures

@@ -68,6 +68,7 @@ rule denoise:
         seed=CONFIG.seed,
         code=code_of("denoise"),
     threads: workers()
+    priority: 1
     resources:
         mem_mb=worker_memory_mb(12),
         runtime=240,

@@ -23,6 +23,8 @@ rule localise:
         seed=CONFIG.seed,
         code=code_of("localise"),
     threads: workers()
+    # Blocks that have begun are finished first: their stacks are then deleted before others are made.
+    priority: 2
     resources:
         mem_mb=worker_memory_mb(64),
         runtime=240,

@@ -1,0 +1,157 @@
+"""Large views in overlapping tiles: each is annealed alone, and the heights are joined where tiles overlap.
+
+The annealer holds all modes of a sheet, time with the third and memory with the second power of its atoms; what an image tells of an atom
+comes from within ten angstrom. A tile takes its mean height for a part of its defocus, so tiles are put level by least squares over
+the atoms that they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scant.errors import FrameFailure
+from scant.inference.prepare import grid_around
+from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
+from scant.physics.forward import ImageGrid
+from scant.physics.optics import Optics
+
+MOST_ATOMS = 2500
+CORE_ANGSTROM, OVERLAP_ANGSTROM, BEYOND_ANGSTROM = 44.0, 8.0, 3.0
+# Tiles of a frame draw from streams of their own.
+SEED_STEP = 1_000_003
+
+Refined = tuple[list[FrameEstimate], list[FrameFailure]]
+Refine = Callable[[list[FrameProblem], Optics, ImageGrid, RefineSettings, str], Refined]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a frame as a problem of its own: `atoms` (n,) their numbers in the frame, `own` (n,) those that no other tile decides."""
+
+    problem: FrameProblem
+    atoms: np.ndarray
+    own: np.ndarray
+    origin_angstrom: np.ndarray
+
+
+def refine_in_tiles(
+    problem: FrameProblem, optics: Optics, pixel_size_angstrom: float, settings: RefineSettings, refine: Refine, device: str
+) -> Refined:
+    """One frame tile by tile, each by `refine`: the frame's estimate, or the failure of the first tile that has one."""
+    tiles, estimates = tiles_of(problem, pixel_size_angstrom), []
+    for number, tile in enumerate(tiles):
+        own = replace(settings, seed=settings.seed + SEED_STEP * number)
+        found, failures = refine([tile.problem], optics, grid_around([tile.problem], pixel_size_angstrom), own, device)
+        if failures:
+            return [], failures
+        estimates += found
+    return [joined(problem, tiles, estimates)], []
+
+
+def tiles_of(problem: FrameProblem, pixel_size_angstrom: float) -> list[Tile]:
+    """Tiles of equal cores that cover the view, row by row, each 8 A larger than its core on the sides that another tile adjoins."""
+    shape = problem.counts_e.shape
+    cuts = [np.linspace(0, side, int(np.ceil(side * pixel_size_angstrom / CORE_ANGSTROM)) + 1).round().astype(int) for side in shape]
+    at_px = problem.positions[:, 1::-1] / pixel_size_angstrom
+    core = [np.clip(np.searchsorted(cut, at_px[:, axis], side="right") - 1, 0, len(cut) - 2) for axis, cut in enumerate(cuts)]
+    overlap = round(OVERLAP_ANGSTROM / pixel_size_angstrom)
+    tiles = []
+    for row in range(len(cuts[0]) - 1):
+        for column in range(len(cuts[1]) - 1):
+            window = [(max(cut[k] - overlap, 0), min(cut[k + 1] + overlap, side)) for k, cut, side in zip((row, column), cuts, shape)]
+            beyond = BEYOND_ANGSTROM / pixel_size_angstrom
+            near = np.all([(at_px[:, a] > low - beyond) & (at_px[:, a] < high + beyond) for a, (low, high) in enumerate(window)], axis=0)
+            mine = (core[0] == row) & (core[1] == column)
+            atoms = np.flatnonzero(near | mine)
+            own = mine[atoms]
+            tiles.append(Tile(_cut(problem, window, atoms, pixel_size_angstrom), atoms, own, _origin(window, pixel_size_angstrom)))
+    return tiles
+
+
+def _origin(window: list[tuple[int, int]], pixel_size_angstrom: float) -> np.ndarray:
+    """Place (x, y, 0) of a window's first pixel."""
+    return np.array([window[1][0] * pixel_size_angstrom, window[0][0] * pixel_size_angstrom, 0.0])
+
+
+def _cut(problem: FrameProblem, window: list[tuple[int, int]], atoms: np.ndarray, pixel_size_angstrom: float) -> FrameProblem:
+    (top, bottom), (left, right) = window
+    number = np.full(len(problem.positions), -1)
+    number[atoms] = np.arange(len(atoms))
+    bonds = number[problem.bonds]
+
+    def part(image: np.ndarray | None) -> np.ndarray | None:
+        return None if image is None else np.ascontiguousarray(image[top:bottom, left:right])
+
+    counts, weights = (np.ascontiguousarray(image[top:bottom, left:right]) for image in (problem.counts_e, problem.inverse_variance))
+    return replace(
+        problem,
+        counts_e=counts,
+        inverse_variance=weights,
+        positions=problem.positions[atoms] - _origin(window, pixel_size_angstrom),
+        species=problem.species[atoms],
+        bonds=bonds[(bonds >= 0).all(axis=1)],
+        coordination=problem.coordination[atoms],
+        guide_e=part(problem.guide_e),
+        guide_inverse_variance=part(problem.guide_inverse_variance),
+    )
+
+
+def joined(problem: FrameProblem, tiles: list[Tile], estimates: list[FrameEstimate]) -> FrameEstimate:
+    """The frame's estimate from those of its tiles; every atom comes from the tile that owns it.
+
+    Figures of convergence are those of the worst tile, others their mean; energies are summed, overlaps counted twice.
+    """
+    rise = levels(tiles, estimates)
+    shape = (len(problem.positions), 3)
+    positions, sigma, sample, rebonded = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(problem.positions), bool)
+    for tile, estimate, height in zip(tiles, estimates, rise):
+        kept, shift = tile.atoms[tile.own], tile.origin_angstrom + [0, 0, height]
+        positions[kept], sample[kept] = estimate.positions[tile.own] + shift, estimate.sample[tile.own] + shift
+        sigma[kept], rebonded[tile.atoms] = estimate.sigma[tile.own], rebonded[tile.atoms] | estimate.rebonded
+    mean = positions[:, 2].mean()
+    positions[:, 2] -= mean
+    sample[:, 2] -= sample[:, 2].mean()
+    moves = min(len(e.trace) for e in estimates)
+    return FrameEstimate(
+        frame=problem.frame,
+        positions=positions,
+        sigma=sigma,
+        sample=sample,
+        energy=sum(e.energy for e in estimates),
+        chains_in_basin=min(e.chains_in_basin for e in estimates),
+        reduced_chi2=float(np.mean([e.reduced_chi2 for e in estimates])),
+        correlation=float(np.mean([e.correlation for e in estimates])),
+        intensity_e=float(np.mean([e.intensity_e for e in estimates])),
+        acceptance=float(np.mean([e.acceptance for e in estimates])),
+        r_hat=float(np.max([e.r_hat for e in estimates])),
+        chain_spread_z_angstrom=float(np.max([e.chain_spread_z_angstrom for e in estimates])),
+        defocus_angstrom=float(np.mean([e.defocus_angstrom - height for e, height in zip(estimates, rise)]) + mean),
+        sigma_defocus_angstrom=float(np.sqrt(np.mean([e.sigma_defocus_angstrom**2 for e in estimates]) / len(estimates))),
+        converged=all(e.converged for e in estimates),
+        n_moves=max(e.n_moves for e in estimates),
+        trace=np.sum([e.trace[:moves] for e in estimates], axis=0),
+        rebonded=rebonded,
+    )
+
+
+def levels(tiles: list[Tile], estimates: list[FrameEstimate]) -> np.ndarray:
+    """What to add to the heights of each tile (t,), mean 0, so that atoms seen by two tiles agree best."""
+    rows, differences = [], []
+    for a in range(len(tiles)):
+        for b in range(a + 1, len(tiles)):
+            _, in_a, in_b = np.intersect1d(tiles[a].atoms, tiles[b].atoms, assume_unique=True, return_indices=True)
+            if not len(in_a):
+                continue
+            weight = 1 / (estimates[a].sigma[in_a, 2] ** 2 + estimates[b].sigma[in_b, 2] ** 2)
+            row = np.zeros(len(tiles))
+            row[a], row[b] = np.sqrt(weight.sum()) * np.array([1.0, -1.0])
+            rows.append(row)
+            apart = estimates[b].positions[in_b, 2] - estimates[a].positions[in_a, 2]
+            differences.append(float((weight * apart).sum() / np.sqrt(weight.sum())))
+    if not rows:
+        return np.zeros(len(tiles))
+    rise = np.linalg.lstsq(np.array(rows), np.array(differences), rcond=None)[0]
+    return np.asarray(rise - rise.mean())
