@@ -58,7 +58,11 @@ def _with_bonds_moved(
 ) -> list[FrameEstimate]:
     """The estimates, frames annealed again whose bonds turn out otherwise at the structure found; one that fails then stays as it was."""
     by_frame = {p.frame: p for p in problems}
-    moved = {e.frame: move_bonds(by_frame[e.frame], e.positions, optics, grid, settings, module_for(device)) for e in estimates}
+    moved = {}
+    for e in estimates:
+        # The mean height, which an estimate does not hold, is the frame's own part of the defocus.
+        positions = e.positions + [0, 0, e.defocus_angstrom - optics.defocus_angstrom]
+        moved[e.frame] = move_bonds(by_frame[e.frame], positions, optics, grid, settings, module_for(device))
     again = [problem for problem, touched in moved.values() if touched.any()]
     if not again:
         return estimates

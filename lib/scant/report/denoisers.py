@@ -10,11 +10,12 @@ from scant.report.page import Page, Picture, Section, Table
 from scant.report.style import BLUE, GREY, RED, new_figure, styled
 
 SINGLE = "single frame"
-HEADINGS = {
-    "method": "method", "gain_db": "gain (dB)", "gain_at_vacancies_db": "gain at vacancies (dB)", "recall": "recall",
-    "precision": "precision", "rms_angstrom": "rms x, y (Å)", "lattice_bias": "scale of the lattice off by",
-    "vacancies_filled": "vacancies filled in", "cpu_s_per_mpx": "CPU-s per Mpx", "peak_mb": "peak memory (MB)",
-}  # fmt: skip
+# Column, heading, factor, digits.
+COLUMNS = (
+    ("gain_db", "gain (dB)", 1, 1), ("gain_at_vacancies_db", "at vacancies (dB)", 1, 1), ("recall", "recall", 1, 4),
+    ("precision", "precision", 1, 4), ("rms_angstrom", "rms x, y (Å)", 1, 4), ("lattice_bias", "lattice scale (‰)", 1000, 2),
+    ("vacancies_filled", "filled (%)", 100, 0), ("cpu_s_per_mpx", "CPU-s/Mpx", 1, 3), ("peak_mb", "MB", 1, 0),
+)  # fmt: skip
 
 
 def denoisers_section(simulated: pl.DataFrame, real: pl.DataFrame) -> Section:
@@ -22,14 +23,19 @@ def denoisers_section(simulated: pl.DataFrame, real: pl.DataFrame) -> Section:
     text = (
         "Each method saw one frame (the mean: five). On simulated frames of this movie's crystal, optics and noise the truth is known: "
         "three vacancies in each of four scenes. A filter can gain much over the whole image and yet fill in missing atoms: look at the "
-        "gain near vacancies and at the share of vacancies where an atom is found after it. Atoms are located by the workflow's own "
-        "stage, as if the image were a frame.",
+        "gain near vacancies and at the share of vacancies where an atom is found after it (filled). Atoms are located by the "
+        "workflow's own stage, as if the image were a frame.",
     )
     tables = []
     for factor in simulated["dose_factor"].unique().sort().to_list():
-        rows = simulated.filter(dose_factor=factor).select(*HEADINGS).rename(HEADINGS)
+        columns = [((factor_of * pl.col(name)).round(digits) + 0.0).alias(heading) for name, heading, factor_of, digits in COLUMNS]
+        rows = simulated.filter(dose_factor=factor).select("method", *columns)
         tables.append(Table(f"Simulated frames at {factor:g} times the dose of the movie.", rows, f"denoisers_{factor:g}.csv"))
-    shown = real.rename({"residual_correlation": "correlation left in the residual", "agreement": "agreement of neighbouring frames"})
+    shown = real.select(
+        "method",
+        pl.col("residual_correlation").round(4).alias("correlation left in the residual"),
+        pl.col("agreement").round(3).alias("agreement of neighbouring frames"),
+    )
     caption = (
         "Real frames. The residual (what was taken away) should be white: 0. Two neighbouring frames, denoised apart, should agree; "
         "filters that keep the lattice alone agree best, so this is read together with the vacancies above."
@@ -51,7 +57,8 @@ def denoisers_page(name: str, simulated: pl.DataFrame, real: pl.DataFrame) -> Pa
 def denoisers_figure(simulated: pl.DataFrame) -> Figure:
     """Gains in dB over all and near vacancies, and the share of vacancies filled in, at the movie's own dose."""
     factors = simulated["dose_factor"].to_numpy()
-    own = simulated.filter(dose_factor=float(factors[np.abs(factors - 1).argmin()])).filter(pl.col("method") != SINGLE)
+    everything = simulated.filter(dose_factor=float(factors[np.abs(factors - 1).argmin()]))
+    own, single = everything.filter(pl.col("method") != SINGLE), everything.filter(method=SINGLE)
     figure = new_figure(3.4, 6.4)
     gains, filled = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (2, 1)})
     place = np.arange(own.height)
@@ -61,6 +68,8 @@ def denoisers_figure(simulated: pl.DataFrame) -> Figure:
     gains.invert_yaxis()
     gains.set(xlabel="gain in PSNR over one frame (dB)")
     filled.plot(100 * own["vacancies_filled"].to_numpy(), place, "x", color=RED, markersize=6, label="vacancies filled in")
+    for share in single["vacancies_filled"]:
+        filled.axvline(100 * share, color=GREY, linestyle=":", linewidth=1.0, label="single frame")
     filled.set(xlabel="vacancies filled in (%)", xlim=(-5, 105))
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
