@@ -165,3 +165,15 @@ def test_the_lattice_around_a_turned_bond_stays_perfect():
     turned, bonds = stone_wales(sheet, bonds, chosen)
     off = np.linalg.norm(flat_sites(turned, bonds, 2.46) - sheet, axis=1)
     assert (off > 0.02).sum() <= 2
+
+
+def test_atoms_that_meet_are_no_error():
+    """A trajectory that has run away is the sampler's to reject: an exception would end the frame's whole block."""
+    xy = honeycomb(9.0, 7.0, LATTICE)
+    positions = np.column_stack([xy, np.zeros(len(xy))])
+    table = table_of(positions)
+    far = int(np.linalg.norm(xy - xy[0], axis=1).argsort()[8])
+    positions[far] = positions[0]
+    with np.errstate(all="ignore"):
+        _, gradient = energy_and_gradient(positions, table)
+    assert not np.isfinite(gradient[[0, far]]).all()

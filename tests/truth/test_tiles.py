@@ -16,6 +16,8 @@ from scant.physics.lattice import bonds_from_positions
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
 from scant.rng import stream
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2, envelope_b_angstrom2=1.5)
 VIEW = View(300, 0.2, 0.1)
@@ -47,6 +49,15 @@ def test_every_atom_belongs_to_one_tile(frame):
         top, left = (round(float(side) / 0.2) for side in tile.origin_angstrom[1::-1])
         height, width = tile.problem.counts_e.shape
         np.testing.assert_array_equal(tile.problem.counts_e, problem.counts_e[top : top + height, left : left + width])
+
+
+def test_no_tile_holds_strays(frame):
+    """Every atom of a tile hangs together with the others: one that floats free leaves the finite numbers."""
+    problem, _ = frame
+    for tile in tiles.tiles_of(problem, 0.2):
+        bonds, n = tile.problem.bonds, len(tile.atoms)
+        pieces, _ = connected_components(coo_matrix((np.ones(len(bonds)), bonds.T), shape=(n, n)), directed=False)
+        assert pieces == 1
 
 
 def test_tiles_are_as_good_as_the_truth_allows_and_level(frame, monkeypatch):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from scant.errors import FrameFailure
 from scant.inference.prepare import grid_around
@@ -65,10 +67,18 @@ def tiles_of(problem: FrameProblem, pixel_size_angstrom: float) -> list[Tile]:
             beyond = BEYOND_ANGSTROM / pixel_size_angstrom
             near = np.all([(at_px[:, a] > low - beyond) & (at_px[:, a] < high + beyond) for a, (low, high) in enumerate(window)], axis=0)
             mine = (core[0] == row) & (core[1] == column)
-            atoms = np.flatnonzero(near | mine)
+            atoms = np.flatnonzero(mine | _in_one_piece(near | mine, problem.bonds))
             own = mine[atoms]
             tiles.append(Tile(_cut(problem, window, atoms, pixel_size_angstrom), atoms, own, _origin(window, pixel_size_angstrom)))
     return tiles
+
+
+def _in_one_piece(chosen: np.ndarray, bonds: np.ndarray) -> np.ndarray:
+    """The largest part of the chosen atoms (N,) that bonds hold together: a stray at a tile's corner has nothing to hold it."""
+    inner = bonds[chosen[bonds].all(axis=1)]
+    graph = coo_matrix((np.ones(len(inner)), inner.T), shape=(len(chosen), len(chosen)))
+    piece = connected_components(graph, directed=False)[1]
+    return np.asarray(chosen & (piece == np.bincount(piece[chosen]).argmax()))
 
 
 def _origin(window: list[tuple[int, int]], pixel_size_angstrom: float) -> np.ndarray:

@@ -223,7 +223,8 @@ def pair_terms_by_arrays(xp: Any, xyz: Any, table: LcbopTable) -> tuple[Any, Any
     return 0.5 * value.sum(axis=1), -(vector * slope).sum(axis=2)
 
 
-@numba.njit(cache=True, fastmath=True)
+# As NumPy divides: where a trajectory runs away two atoms may meet, and it is the sampler that rejects it.
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _add_pairs(
     xyz: np.ndarray, partners: np.ndarray, present: np.ndarray, tension: np.ndarray, energy: np.ndarray, gradient: np.ndarray
 ) -> None:
