@@ -39,10 +39,10 @@ test-slow: setup ## the tests that take minutes
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py
 
-bench: setup ## preprocessing beside its yardsticks (15 minutes)
+bench: setup ## preprocessing beside its yardsticks
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/preprocessing.py --large
 
-scale: setup ## 1,000 and 10,000 frames of 256 x 256 and 32 of 2048 x 2048 from raw to located (an hour, 15 GB)
+scale: setup ## 1,000 and 10,000 frames of 256 x 256 and 32 of 2048 x 2048 from raw to located (hours)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/scale.py
 
 lint: setup ## mend style where a tool can

@@ -1,6 +1,6 @@
 """Preprocessing beside its yardsticks: CPU seconds of one thread, interleaved, with the quality of both in the same run.
 
-usage: preprocessing.py [--large]      prints the tables of tests/benchmarks/README.md (10 minutes; --large: a 2048 x 2048 frame too)
+usage: preprocessing.py [--large]      prints the tables of tests/benchmarks/README.md; --large: a 2048 x 2048 frame too
 """
 
 from __future__ import annotations
