@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = {
-    "": 0, "io": 1, "imaging": 2, "physics": 2, "inference": 3, "analysis": 4, "stages": 5, "report": 5,
+    "": 0, "io": 1, "imaging": 2, "physics": 2, "inference": 3, "analysis": 4, "stages": 5, "report": 5, "commands": 6,
 }  # fmt: skip
 KERNELS = ("imaging", "physics", "inference")
 FOREIGN_TO_KERNELS = {"dask", "distributed", "zarr", "snakemake"}

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from scant.__main__ import disk_problem, free_bytes, main, movie_facts
+from scant.__main__ import main
+from scant.commands.plan import disk_problem, free_bytes, movie_facts
 from scant.config import parse_config
 from scant.plan import RATES, MovieFacts, annealed_tiles, job_memory_mb, plan, worker_job_memory_mb
 
@@ -106,7 +107,7 @@ def test_the_command_prints_every_stage_and_says_no_when_the_disk_is_full(tmp_pa
     printed = capsys.readouterr().out
     for word in ("simulate", "anneal", "2 cores", "3 cores", "480 cores (30 jobs of 16)", "memory:", "disk"):
         assert word in printed
-    monkeypatch.setattr("scant.__main__.free_bytes", lambda folder: 5)
+    monkeypatch.setattr("scant.commands.plan.free_bytes", lambda folder: 5)
     assert main(["plan", "--config", str(config)]) == 1
     assert "5 bytes are free" in capsys.readouterr().err
     assert main(["plan", "--config", str(tmp_path / "gone.yaml")]) == 1

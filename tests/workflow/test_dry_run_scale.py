@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mrcfile.dtypes import HEADER_DTYPE
-from scant.__main__ import movie_facts
+from scant.commands.plan import movie_facts
 from scant.config import load_acquisition, parse_config
 from scant.io.blocks import plan_blocks
 from scant.io.readers import open_movie

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from scant.__main__ import bytes_to_come, disk_problem, free_bytes, movie_facts, short
+from scant.commands.plan import bytes_to_come, disk_problem, free_bytes, movie_facts, short
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
 from scant.imaging.average import window_for_dose

@@ -104,3 +104,14 @@ def _cores() -> Finding:
 def _chromium() -> Finding:
     found = shutil.which("chromium") or shutil.which("google-chrome")
     return Finding("chromium", found is not None, False, found or "not installed", "only for the browser tests: `apt-get install chromium`")
+
+
+def run() -> int:
+    """Print the findings; 1 when something that is needed is missing."""
+    findings = examine()
+    width = max(len(f.name) for f in findings)
+    for finding in findings:
+        print(f"{'ok     ' if finding.ok else ('MISSING' if finding.needed else 'absent ')}  {finding.name:<{width}}  {finding.detail}")
+        if not finding.ok:
+            print(f"{'':9}{'':<{width}}  remedy: {finding.remedy}")
+    return 1 if any(f.needed and not f.ok for f in findings) else 0
