@@ -25,6 +25,7 @@ include: "workflow/rules/crystal2d/report.smk"
 localrules:
     all,
     compare_denoisers,
+    failures,
 
 
 wildcard_constraints:
@@ -34,8 +35,9 @@ wildcard_constraints:
 
 
 onstart:
-    lock_this_run()
-    show_plan()
+    if workflow.dag_settings.targets != {"failures"}:
+        lock_this_run()
+        show_plan()
 
 
 rule all:
@@ -43,7 +45,7 @@ rule all:
     default_target: True
     input:
         expand(RESULTS + "/{name}/report.html", name=CONFIG.names),
-        expand(RESULTS + "/{name}/checks.json", name=CONFIG.names),
+        expand(RESULTS + "/{name}/complete.json", name=CONFIG.names),
     params:
         report=", ".join(f"{RESULTS}/{name}/report.html" for name in CONFIG.names),
 
@@ -52,3 +54,12 @@ rule compare_denoisers:
     message: "scant: denoisers compared. Open {input}"
     input:
         expand(RESULTS + "/{name}/denoisers.html", name=CONFIG.names),
+
+
+rule failures:
+    message: "scant: which frames failed, why, and what to do about it"
+    run:
+        from scant.commands.failures import failures_in, text_of
+
+        for name in CONFIG.names:
+            print("\n".join(text_of(f"{RESULTS}/{name}", failures_in(Path(RESULTS, name)))))

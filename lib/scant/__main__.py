@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import import_module
 
 from scant.errors import ScantError
 
+FOLDER_COMMANDS = {
+    "verify": "read every product and chunk again, name what is damaged and set it aside, so that it is made again",
+    "failures": "which frames failed, why, and what to do about it",
+}
 # A command's module is imported where it is used: `doctor` must run where packages are missing.
 
 
@@ -19,6 +24,8 @@ def main(arguments: list[str]) -> int:
     planner = commands.add_parser("plan", help="how long a run will take, how much memory, how much disk")
     planner.add_argument("--config", required=True, help="the configuration, as for snakemake --configfile")
     planner.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="cores of the run; default: all of this machine")
+    for command, help_text in FOLDER_COMMANDS.items():
+        commands.add_parser(command, help=help_text).add_argument("folder", help="a dataset's results, such as results/demo")
     try:
         given = parser.parse_args(arguments)
     except SystemExit as end:
@@ -35,9 +42,11 @@ def _run(given: argparse.Namespace) -> int:
         from scant.commands import doctor
 
         return doctor.run()
-    from scant.commands import plan
+    if given.command == "plan":
+        from scant.commands import plan
 
-    return plan.run(given.config, max(1, given.cores))
+        return plan.run(given.config, max(1, given.cores))
+    return int(import_module(f"scant.commands.{given.command}").run(given.folder))
 
 
 if __name__ == "__main__":

@@ -184,6 +184,7 @@ class Config(Leaf):
     results: str = Field("results", min_length=1, description="folder of the products")
     seed: int = Field(1, ge=0, lt=2**63, description="seed of every random stream")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="where annealing runs; gpu without a GPU is an error")
+    frame_timeout_s: int = Field(14400, ge=1, le=10**6, description="a frame that takes longer is stopped and counts as failed")
     scheduler_address: str | None = Field(
         None, description="an existing Dask scheduler on loopback or behind tls://; none: each job its own"
     )

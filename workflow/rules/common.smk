@@ -5,18 +5,23 @@ import sys
 from pathlib import Path
 
 from scant.commands.plan import bytes_to_come, disk_problem, free_bytes, movie_facts, short
+from scant.commands.verify import prepare_rerun
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
 from scant.imaging.average import window_for_dose
 from scant.io.runs import announce_run, lock_results
 from scant.plan import job_memory_mb, plan, worker_job_memory_mb
 from scant.provenance import code_digest
+from scant.xp import resolve_device
 
 try:
     CONFIG = parse_config({key: value for key, value in config.items()})
+    if workflow.is_main_process:
+        prepare_rerun(CONFIG.results.rstrip("/"), CONFIG.names, dry=workflow.output_settings.dryrun)
 except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
+WORKERS = {"scheduler_address": CONFIG.scheduler_address, "timeout_s": CONFIG.frame_timeout_s}
 MAX_CLUSTER_JOBS = 1000
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
 
@@ -119,9 +124,11 @@ def worker_memory_mb(frames_each):
 
 
 def show_plan():
-    """Say what the run will take; refuse it when the disk cannot hold what is still to come."""
+    """Say what the run will take; refuse it when the disk cannot hold what is still to come, or the device is not there."""
     jobs_at_once = 1 if workflow.local_exec else min(workflow.nodes, MAX_CLUSTER_JOBS)
     try:
+        if workflow.local_exec:
+            resolve_device(CONFIG.device)
         plans = [plan(CONFIG, name, movie_facts(CONFIG, name), workers() * jobs_at_once, workers()) for name in CONFIG.names]
     except ScantError as error:
         raise WorkflowError(str(error)) from None

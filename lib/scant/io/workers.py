@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from distributed.scheduler import KilledWorker
 
 from scant.errors import ConfigError, DeviceError, FrameFailure
 from scant.io.guard import Limits, Outcome, last_words, lost_worker, run_batch
+from scant.xp import free_memory_bytes
 
 TRIES_MAX, HANGS_MAX = 3, 2
 CONNECT_TIMEOUT_S = 5
@@ -92,7 +93,8 @@ def map_frames(
 
     With `batch_frames`, `function(frames)` gets a tuple of up to that many frames and returns one value for each; a batch that raises
     is run again frame by frame, so a frame's value must not depend on its batch, and the function must not write.
-    `timeout_s` is seconds a frame (a hung one is killed and tried twice), `memory_limit_bytes` what a worker may allocate.
+    `timeout_s` is seconds a frame (a hung one is killed and tried twice), `memory_limit_bytes` what a worker may allocate (its share
+    of the machine's free memory when None, on workers started here).
     `scheduler_address` uses an existing scheduler instead: loopback, or tls://. Without `on_progress(done, total)`, a line goes to
     stderr every few seconds. Raises ConfigError for bad settings, DeviceError when no scheduler or worker can be had.
     """
@@ -112,7 +114,9 @@ def map_frames(
             file = Path(folder, "function.pickle")
             file.write_bytes(pickled)
             work.pickled = str(file)
-            client = stack.enter_context(_local_client(min(n_workers, len(batches)), folder, _module_of(function)))
+            n_local = min(n_workers, len(batches))
+            work.limits = replace(limits, memory_limit_bytes=memory_limit_bytes or free_memory_bytes("cpu") // n_local)
+            client = stack.enter_context(_local_client(n_local, folder, _module_of(function)))
         else:
             client = stack.enter_context(_remote_client(scheduler_address))
         _run_all(client, work, lambda: report(work.n_done, len(frames)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from scant.errors import ScantError
 from scant.io.store import check_manifest
 from scant.io.structures import read_table
 
@@ -29,6 +30,22 @@ def check_products(files: Any, store: str, facts: Mapping[str, Any]) -> dict[str
         "failed frames have a cause": _without_cause(frames, read_table(files.failures)),
         "stored frames are whole": _damage(store, files.manifests),
     }
+
+
+def completion(frames: pl.DataFrame, failures: pl.DataFrame, page: str) -> dict[str, int]:
+    """Counts of frames: all, with a structure, faulty in the movie itself. Raises ScantError when a stage failed on a frame.
+
+    A frame that came empty or saturated from the camera is no failure of the run; it is counted, and its row stays in the ledger.
+    """
+    failed = failures.filter(pl.col("stage") != "ingest")
+    if len(failed):
+        causes = failed.group_by("stage", "cause", maintain_order=True).agg(pl.col("frame").n_unique()).rows()
+        listed = ", ".join(f"{stage} {n} ({cause})" for stage, cause, n in causes)
+        raise ScantError(
+            f"{failed['frame'].n_unique()} of {len(frames)} frames failed: {listed}; all others are done and {page} is complete without "
+            "them. `snakemake failures` says why; run again to retry those that memory, time, a killed worker or damage stopped"
+        )
+    return {"n_frames": len(frames), "n_reconstructed": len(frames.filter(status="ok")), "n_faulty_in_movie": failures["frame"].n_unique()}
 
 
 def _unless(holds: bool, problem: str) -> str | None:

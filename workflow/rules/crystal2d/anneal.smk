@@ -23,7 +23,7 @@ rule anneal:
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         device=CONFIG.device,
         max_failed_fraction=CONFIG.max_failed_fraction,
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         store=product("movie.zarr"),
         seed=CONFIG.seed,
         code=code_of("anneal"),

@@ -23,7 +23,7 @@ rule average:
         window=averaging_window,
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         store=product("movie.zarr"),
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         seed=CONFIG.seed,
         code=code_of("average"),
     threads: workers()

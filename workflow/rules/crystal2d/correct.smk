@@ -12,7 +12,7 @@ rule correct:
     params:
         settings=params_for("correct"),
         max_failed_fraction=CONFIG.max_failed_fraction,
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         store=product("movie.zarr"),
         seed=CONFIG.seed,
         code=code_of("correct"),

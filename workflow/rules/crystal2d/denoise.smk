@@ -64,7 +64,7 @@ rule denoise:
         settings=params_for("denoise"),
         store=product("movie.zarr"),
         max_failed_fraction=CONFIG.max_failed_fraction,
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         seed=CONFIG.seed,
         code=code_of("denoise"),
     threads: workers()

@@ -13,7 +13,7 @@ rule dose_twins:
         anneal=params_for("anneal"),
         minimum_correlation=CONFIG.calibrate.minimum_correlation,
         margin_angstrom=CONFIG.localise.lattice_margin_angstrom,
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         seed=CONFIG.seed,
         code=code_of("dose_twins"),
     threads: workers()

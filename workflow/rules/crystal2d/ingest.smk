@@ -42,7 +42,6 @@ rule ingest_frames:
     message: "{wildcards.name}: frames {wildcards.block} into movie.zarr"
     input:
         facts=product("ingest/facts.json"),
-        files=lambda w: raw_files(w.name),
     output:
         manifest=product("ingest/{block}.json"),
         faults=product("ingest/{block}.parquet"),

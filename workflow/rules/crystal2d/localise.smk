@@ -19,7 +19,7 @@ rule localise:
         store=product("movie.zarr"),
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         max_failed_fraction=CONFIG.max_failed_fraction,
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         seed=CONFIG.seed,
         code=code_of("localise"),
     threads: workers()

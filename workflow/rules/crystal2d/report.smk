@@ -109,3 +109,23 @@ rule checks:
         mem_mb=2000,
         runtime=60,
     script: script_of("checks")
+
+
+rule complete:
+    message: "{wildcards.name}: did every frame get through?"
+    input:
+        checks=product("checks.json"),
+        frames=product("frames.parquet"),
+        failures=product("failures.parquet"),
+        page=product("report.html"),
+    output:
+        complete=product("complete.json"),
+    log: log_of("complete")
+    benchmark: benchmark_of("complete")
+    params:
+        code=code_of("complete"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script: script_of("complete")

@@ -13,7 +13,7 @@ rule validate:
     params:
         settings=params_for("validate"),
         max_failed_fraction=CONFIG.max_failed_fraction,
-        scheduler_address=CONFIG.scheduler_address,
+        workers=WORKERS,
         seed=CONFIG.seed,
         code=code_of("validate"),
     threads: workers()

@@ -1,7 +1,8 @@
 """Drift of the whole movie from the pair shifts of all blocks."""
 
 from scant.imaging.align import integrate_shifts, merge_shifts
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import write_table
 from scant.stages.calibration import read_json
 from scant.stages.shifts import drift_table, read_shifts
@@ -15,5 +16,5 @@ def align(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         align(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

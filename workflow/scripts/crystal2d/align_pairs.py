@@ -3,7 +3,8 @@
 import numpy as np
 from scant.imaging.align import pair_shifts
 from scant.io.blocks import parse_label
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_tables
 from scant.io.tasks import MovieFrames
 from scant.stages.calibration import read_detector, read_signal
@@ -27,5 +28,5 @@ def align_pairs(inputs, outputs, params, block):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         align_pairs(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block)  # noqa: F821

@@ -1,6 +1,7 @@
 """Join the blocks: atoms, bonds, surface, frames, verdicts, failures, and the structures as extended XYZ."""
 
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import FieldOfView, concat_tables, read_table, read_tables, write_extxyz, write_table
 from scant.provenance import record
 from scant.stages.calibration import read_json
@@ -30,5 +31,5 @@ def analyse(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         analyse(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

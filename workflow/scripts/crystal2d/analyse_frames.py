@@ -3,7 +3,8 @@
 from scant.analysis.bonds import bond_table
 from scant.analysis.curvature import curvature_table
 from scant.analysis.strain import strain_table
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.provenance import record
 from scant.stages.calibration import read_json
@@ -25,5 +26,5 @@ def analyse_frames(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         analyse_frames(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

@@ -2,8 +2,9 @@
 
 from scant.inference.problem import refine_settings
 from scant.io.blocks import parse_label
+from scant.io.jobs import job
 from scant.io.ledger import failure_table, good_frames, refuse_many_failures
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.structures import read_table, read_tables, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
@@ -27,7 +28,7 @@ def anneal(inputs, outputs, params, block, threads):
     frames = sites["frame"].unique().sort().to_list()
     say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of {settings.schedule.n_moves} moves each")
     done, lost = map_frames(
-        task, frames, stage="anneal", n_workers=1 if device == "gpu" else threads, scheduler_address=params.scheduler_address,
+        task, frames, stage="anneal", n_workers=1 if device == "gpu" else threads, **params.workers,
         batch_frames=batch_size(params.settings["frames_per_batch"], task),
     )  # fmt: skip
     results = list(done.values())
@@ -41,5 +42,5 @@ def anneal(inputs, outputs, params, block, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         anneal(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

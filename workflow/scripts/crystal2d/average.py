@@ -3,8 +3,9 @@
 import polars as pl
 from scant.imaging.average import averaged_frame
 from scant.io.blocks import parse_label
+from scant.io.jobs import job
 from scant.io.ledger import refuse_many_failures
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.stacks import begin_stack, finish_stack
 from scant.io.store import layout_of
 from scant.io.structures import read_table, read_tables, write_table
@@ -31,7 +32,7 @@ def average(inputs, outputs, params, block, threads):
     layout = layout_of(params.store)
     begin_stack(outputs.stack, params.store, start, (len(frames), layout.height_px, layout.width_px), provenance)
     task = StoredTask(FrameTask(averaged_frame, sources), outputs.stack)
-    done, failures = map_frames(task, frames, stage="average", n_workers=threads, scheduler_address=params.scheduler_address)
+    done, failures = map_frames(task, frames, stage="average", n_workers=threads, **params.workers)
     refuse_many_failures(failures, len(frames), 0)
     finish_stack(outputs.stack, [written for written, _ in done.values()])
     counts = {"frame": list(frames), "n_averaged": [done[f][1] for f in frames]}
@@ -40,5 +41,5 @@ def average(inputs, outputs, params, block, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         average(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

@@ -3,8 +3,9 @@
 import numpy as np
 from scant.imaging.calibration import References, calibrate
 from scant.imaging.temporal import sample_frames
+from scant.io.jobs import job
 from scant.io.ledger import good_frames
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import read_frames as read_stored
 from scant.io.structures import read_tables
@@ -52,5 +53,5 @@ def reference(path):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         run(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

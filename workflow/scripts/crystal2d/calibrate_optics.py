@@ -1,7 +1,8 @@
 """Optics of the movie by maximum likelihood on a few frames, and calibration.json: everything known of the dataset."""
 
 from scant.inference.optics_calibration import calibrate_optics
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.physics.optics import Optics
 from scant.provenance import record
 from scant.stages.calibration import optics_values, quality_gates, read_detector, read_json, write_json
@@ -43,5 +44,5 @@ def run(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         run(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

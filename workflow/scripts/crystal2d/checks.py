@@ -1,7 +1,8 @@
 """The products against each other: a run cannot end well on tables that do not fit together."""
 
 from scant.errors import DataIntegrityError
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.stages.calibration import read_json, write_json
 from scant.stages.checks import check_products
 
@@ -17,5 +18,5 @@ def checks(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         checks(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

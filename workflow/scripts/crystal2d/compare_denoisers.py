@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from scant.imaging.temporal import sample_frames
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_tables, write_table
 from scant.io.tasks import MovieFrames
 from scant.provenance import record
@@ -50,5 +51,5 @@ def _middle(image):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         compare(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.name)  # noqa: F821

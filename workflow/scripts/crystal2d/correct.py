@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 from scant.imaging.correction import correction_figures
 from scant.io.blocks import parse_label
+from scant.io.jobs import job
 from scant.io.ledger import failure_table, faulty_frames, refuse_many_failures
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, MovieFrames
 from scant.io.workers import map_frames
@@ -22,7 +23,7 @@ def correct(inputs, outputs, params, block, threads):
     faults = dict(read_table(inputs.faults).iter_rows())
     task = FrameTask(correction_figures, {"raw_adu": MovieFrames(params.store)}, {"detector": detector, **params.settings})
     usable = [f for f in range(start, stop) if faults[f] is None]
-    done, failures = map_frames(task, usable, stage="correct", n_workers=threads, scheduler_address=params.scheduler_address)
+    done, failures = map_frames(task, usable, stage="correct", n_workers=threads, **params.workers)
     provenance = record("correct", seed=params.seed, params=params.settings, code=params.code)
     rows = [{"frame": f, "fault": faults[f], **done.get(f, {})} for f in range(start, stop)]
     write_table(outputs.frames, pl.DataFrame(rows, schema=SCHEMA), provenance)
@@ -33,5 +34,5 @@ def correct(inputs, outputs, params, block, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         correct(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

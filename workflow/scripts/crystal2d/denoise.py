@@ -2,8 +2,9 @@
 
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, image_and_noise
 from scant.io.blocks import parse_label
+from scant.io.jobs import job
 from scant.io.ledger import failure_table, refuse_many_failures
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.stacks import begin_stack, finish_stack
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, PerFrame, StackFrames, StoredTask
@@ -29,7 +30,7 @@ def denoise(inputs, outputs, params, block, threads):
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
     constants = {"method": params.settings["method"], "learned": learned}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
-    done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, scheduler_address=params.scheduler_address)
+    done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, **params.workers)
     finish_stack(outputs.stack, [written for written, _ in done.values()])
     write_table(outputs.failures, failure_table(failures), provenance)
     say(f"denoise: {len(done)} of {stop - start} frames by {params.settings['method']}")
@@ -37,5 +38,5 @@ def denoise(inputs, outputs, params, block, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         denoise(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

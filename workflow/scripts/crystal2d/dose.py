@@ -2,7 +2,8 @@
 
 from scant.analysis.dose_curve import dose_threshold, rmsd_by_dose
 from scant.inference.bound import sheet_in_view
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_tables, write_table
 from scant.provenance import record
 from scant.rng import stream
@@ -34,5 +35,5 @@ def dose(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         dose(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

@@ -1,8 +1,9 @@
 """One simulated twin of the dataset, reconstructed at every dose as the dataset is, and scored against its truth."""
 
 from scant.inference.problem import refine_settings
+from scant.io.jobs import job
 from scant.io.ledger import failure_table
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.structures import write_table
 from scant.io.tasks import FrameTask, PerFrame
 from scant.io.workers import map_frames
@@ -24,7 +25,7 @@ def dose_twins(inputs, outputs, params, twin, threads):
     )  # fmt: skip
     doses = dict(enumerate(params.settings["doses_e_per_angstrom2"]))
     task = FrameTask(reconstruct, {"dose_e_per_angstrom2": PerFrame(doses)})
-    done, failures = map_frames(task, list(doses), stage="dose", n_workers=threads, scheduler_address=params.scheduler_address)
+    done, failures = map_frames(task, list(doses), stage="dose", n_workers=threads, **params.workers)
     provenance = record("dose", seed=params.seed, params={**params.settings, "anneal": params.anneal}, code=params.code)
     table = twins_table(row for rows in done.values() for row in rows)
     write_table(outputs.twins, table, provenance)
@@ -34,5 +35,5 @@ def dose_twins(inputs, outputs, params, twin, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         dose_twins(snakemake.input, snakemake.output, snakemake.params, int(snakemake.wildcards.twin), snakemake.threads)  # noqa: F821

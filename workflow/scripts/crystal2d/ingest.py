@@ -6,7 +6,8 @@ import numpy as np
 from scant.config import load_acquisition
 from scant.imaging.temporal import frame_levels, sample_frames
 from scant.io.blocks import chunk_frames_for, plan_blocks
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.readers import open_movie, read_frames
 from scant.io.stacks import renew_movie
 from scant.provenance import file_fingerprint, record
@@ -40,5 +41,5 @@ def ingest(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         ingest(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

@@ -3,7 +3,7 @@
 import polars as pl
 from scant.imaging.temporal import frame_faults
 from scant.io.blocks import parse_label
-from scant.io.logs import stage_log
+from scant.io.jobs import job
 from scant.io.readers import open_movie, read_frames
 from scant.io.store import write_frames, write_manifest
 from scant.io.structures import write_table
@@ -26,5 +26,5 @@ def ingest_frames(inputs, outputs, params, block):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         ingest_frames(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block)  # noqa: F821

@@ -4,7 +4,8 @@ import polars as pl
 from scant.imaging.denoise.anscombe import stabilise
 from scant.imaging.denoise.ksvd import learn_dictionary
 from scant.imaging.temporal import sample_frames
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.store import StackReader
 from scant.io.structures import read_tables
 from scant.rng import stream
@@ -26,5 +27,5 @@ def learn(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         learn(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

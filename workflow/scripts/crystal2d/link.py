@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 from scant.imaging.link import empty_state, link_step
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.provenance import record
 from scant.stages.calibration import read_json
@@ -24,5 +25,5 @@ def link(inputs, outputs, params):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         link(snakemake.input, snakemake.output, snakemake.params)  # noqa: F821

@@ -2,8 +2,9 @@
 
 from scant.inference.optics_calibration import NOMINAL_ENVELOPE_B_ANGSTROM2
 from scant.io.blocks import parse_label
+from scant.io.jobs import job
 from scant.io.ledger import failure_table, good_frames, refuse_many_failures
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StackFrames
 from scant.io.workers import map_frames
@@ -30,7 +31,7 @@ def localise(inputs, outputs, params, block, threads):
         "n_averaged": PerFrame(dict(read_table(inputs.counts).iter_rows())),
     }
     task = FrameTask(localise_columns, sources, {"settings": settings})
-    done, failures = map_frames(task, usable, stage="localise", n_workers=threads, scheduler_address=params.scheduler_address)
+    done, failures = map_frames(task, usable, stage="localise", n_workers=threads, **params.workers)
     provenance = record("localise", seed=params.seed, params=params.settings, code=params.code)
     table = sites_table(done)
     write_table(outputs.sites, table, provenance)
@@ -40,5 +41,5 @@ def localise(inputs, outputs, params, block, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         localise(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import polars as pl
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_table
 from scant.report.movie import film_scale, render_dynamics, write_movie
 from scant.stages.calibration import read_detector, read_json
@@ -22,5 +23,5 @@ def movie(inputs, outputs, params, name):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         movie(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.name)  # noqa: F821

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import polars as pl
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.io.structures import read_provenance, read_table, read_tables
 from scant.report.figures import save_figure
 from scant.report.findings import ReportInputs
@@ -47,5 +48,5 @@ def report(inputs, outputs, params, name):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         report(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.name)  # noqa: F821

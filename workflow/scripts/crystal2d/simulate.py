@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tifffile
 import yaml
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.physics import simulate as sim
 from scant.physics.optics import Optics
 from scant.stages.truth import write_truth
@@ -48,5 +49,5 @@ def simulate(outputs, settings, seed):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         simulate(snakemake.output, snakemake.params.settings, snakemake.params.seed)  # noqa: F821

@@ -2,7 +2,8 @@
 
 from scant.errors import ConfigError
 from scant.imaging.denoise.unet import train_unet
-from scant.io.logs import say, stage_log
+from scant.io.jobs import job
+from scant.io.logs import say
 from scant.provenance import record
 from scant.stages.calibration import read_json, write_arrays, write_json
 from scant.stages.training import pair_settings, training_batches
@@ -30,5 +31,5 @@ def train(inputs, outputs, params, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         train(snakemake.input, snakemake.output, snakemake.params, snakemake.threads)  # noqa: F821

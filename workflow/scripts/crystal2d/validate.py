@@ -1,8 +1,9 @@
 """Judge every structure of one block by molecular dynamics in LAMMPS."""
 
 from scant.io.blocks import parse_label
+from scant.io.jobs import job
 from scant.io.ledger import failure_table, refuse_many_failures
-from scant.io.logs import say, stage_log
+from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.io.workers import map_frames
 from scant.physics.md import MdSettings
@@ -20,7 +21,7 @@ def validate(inputs, outputs, params, block, threads):
     timeout_s = 300 + SECONDS_PER_PS * settings.length_ps
     done, lost = map_frames(
         JudgeTask(inputs.atoms, settings, params.seed), frames, stage="validate", n_workers=threads,
-        scheduler_address=params.scheduler_address, timeout_s=timeout_s,
+        timeout_s=timeout_s, scheduler_address=params.workers["scheduler_address"],
     )  # fmt: skip
     provenance = record("validate", seed=params.seed, params=params.settings, code=params.code)
     table = md_table(done)
@@ -34,5 +35,5 @@ def validate(inputs, outputs, params, block, threads):
 
 
 if __name__ == "__main__":
-    with stage_log(snakemake.log[0]):  # noqa: F821
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
         validate(snakemake.input, snakemake.output, snakemake.params, snakemake.wildcards.block, snakemake.threads)  # noqa: F821

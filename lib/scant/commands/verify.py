@@ -1,0 +1,63 @@
+"""Read everything of a dataset's folder again and say what is damaged; the quick form of it, before every run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scant.errors import InputError, ScantError
+from scant.io.runs import lock_results
+from scant.stages.integrity import Damage, damage_in, forget_curable_failures, refuse_links, set_aside_damage
+
+
+def run(folder: str) -> int:
+    """Name what is damaged, set it aside and say how it is made again; 1 when something is damaged.
+
+    Raises InputError for a folder without results, ScantError while a run works on it.
+    """
+    path = Path(folder)
+    if not (path / "ingest").is_dir():
+        raise InputError(f"{folder}: no results of a dataset; expected a folder such as results/demo")
+    with lock_results(str(path.parent)):
+        found = set_aside_damage(path, contents=True)
+    for line in lines_of(path, found):
+        print(line)
+    if not found:
+        print(f"{folder}: every product and every chunk is as it was made")
+        return 0
+    targets = " ".join(str(path / damage.product) for damage in found)
+    print(f"{len(found)} product(s) set aside (*.damaged). The next run makes them again, and after them what depends on them.")
+    print(f"To make them alone: give `snakemake` your usual options and {targets}")
+    return 1
+
+
+def lines_of(folder: Path, found: Sequence[Damage]) -> list[str]:
+    """A line for each damaged file."""
+    return [f"damaged: {folder / damage.product}: {problem}" for damage in found for problem in damage.problems]
+
+
+def prepare_rerun(results: str, names: Sequence[str], dry: bool) -> None:
+    """Before a run is planned: set cut and missing products aside, forget failures that may be gone; a dry run only says so.
+
+    Raises DataIntegrityError for links inside the results. While another run works on the folder nothing is touched.
+    """
+    folders = [folder for name in names if (folder := Path(results, name)).is_dir()]
+    for folder in folders:
+        refuse_links(folder)
+    if dry:
+        _say([line for folder in folders for line in lines_of(folder, damage_in(folder, contents=False))], "would be made again")
+        return
+    try:
+        lock = lock_results(results)
+    except ScantError:
+        return
+    with lock:
+        for folder in folders:
+            _say(lines_of(folder, set_aside_damage(folder)), "set aside, is made again")
+            _say([f"{folder / ledger}: frames failed" for ledger in forget_curable_failures(folder)], "this block is tried again")
+
+
+def _say(lines: Sequence[str], end: str) -> None:
+    for line in lines:
+        print(f"{line}; {end}", file=sys.stderr)

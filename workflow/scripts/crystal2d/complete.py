@@ -1,0 +1,15 @@
+"""The last word of a run: an error when frames failed, though everything else is there."""
+
+from scant.io.jobs import job
+from scant.io.structures import read_table
+from scant.stages.calibration import write_json
+from scant.stages.checks import completion
+
+
+def complete(inputs, outputs):
+    write_json(outputs.complete, completion(read_table(inputs.frames), read_table(inputs.failures), inputs.page))
+
+
+if __name__ == "__main__":
+    with job(snakemake.log[0], snakemake.input, snakemake.output):  # noqa: F821
+        complete(snakemake.input, snakemake.output)  # noqa: F821
