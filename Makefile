@@ -4,7 +4,7 @@ UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
 
-.PHONY: help setup setup-gpu setup-unet demo test test-slow bench-structures bench scale lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo test test-slow faults bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ test: setup ## lint, types and the tests of every commit
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
+
+faults: setup ## every row of tests/faults/README.md: damage, kills, full disks, hostile input (over an hour)
+	$(BIN)/pytest -q -m fault
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py

@@ -35,6 +35,7 @@ def cut(path: Path, fraction: float) -> Path:
 KINDS = {"plain": {"metadata": None}, "shaped": {}, "imagej": {"imagej": True}, "ome": {"ome": True}, "zlib": {"compression": "zlib"}}
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("fraction", [0.05, 0.3, 0.6, 0.95])
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_tiff_is_refused_with_both_counts(tmp_path: Path, kind: str, fraction: float) -> None:
@@ -70,6 +71,7 @@ def test_cut_mrc(tmp_path: Path) -> None:
         open_movie(str(cut(tmp_path / "m.mrc", 0.01)))
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("name", ["dmTest_3D_int16_64,65,66.dm3", "dmTest_3D_int16_64,65,66.dm4", "64x64x5_TEM_preview_1.ser"])
 @pytest.mark.parametrize("fraction", [0.0001, 0.5, 0.999])
 def test_cut_vendor_file(shared_data: Path, tmp_path: Path, name: str, fraction: float) -> None:
@@ -100,6 +102,7 @@ def test_cut_npy(tmp_path: Path) -> None:
         open_movie(str(cut(tmp_path / "m.npy", 0.6)))
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("ending", [".tif", ".mrc", ".dm3", ".dm4", ".emd", ".ser", ".hspy", ".npy"])
 @pytest.mark.parametrize("content", [b"", b"\x00", b"not a movie, a note\n" * 80, os.urandom(5000)], ids=["empty", "one", "text", "noise"])
 def test_mistyped_file(tmp_path: Path, ending: str, content: bytes) -> None:
@@ -176,6 +179,7 @@ def frames_on_disk(folder: Path, numbers: list[int]) -> str:
     return str(folder / "f_*.tif")
 
 
+@pytest.mark.fault("F15")
 def test_gap_and_double_in_a_sequence(tmp_path: Path) -> None:
     pattern = frames_on_disk(tmp_path, [1, 2, 3, 5, 6, 9])
     with pytest.raises(InputError, match=r"expected 9 frames numbered 1 to 9, found 6 files; missing: 4, 7, 8"):

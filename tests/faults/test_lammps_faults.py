@@ -15,6 +15,7 @@ from scant.physics.lammps import POTENTIALS, LammpsError, Simulation, potential_
 from scant.physics.lattice import honeycomb
 from scant.physics.md import MdSettings, judge_structure
 
+pytestmark = pytest.mark.fault("F22")
 SETTINGS = MdSettings(length_ps=0.05)
 XY = honeycomb(24.0, 24.0)
 FLAT = np.column_stack([XY, np.zeros(len(XY))])

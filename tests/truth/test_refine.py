@@ -146,6 +146,7 @@ def test_the_same_call_gives_the_same_bits(problems):
     np.testing.assert_array_equal(first.sigma, second.sigma)
 
 
+@pytest.mark.fault("F6")
 def test_exhausted_memory_halves_the_batch(problems, monkeypatch):
     made, _ = problems
     whole = refine._refine_batch
@@ -163,6 +164,7 @@ def test_exhausted_memory_halves_the_batch(problems, monkeypatch):
     assert [e.frame for e in estimates] == [0, 1]
 
 
+@pytest.mark.fault("F23")
 def test_contrast_of_the_wrong_sign_is_refused_with_the_reason(problems):
     made, _ = problems
     flipped = replace(made[0], counts_e=2 * MEAN_E - made[0].counts_e)

@@ -33,6 +33,7 @@ def test_correction_is_the_formula_pixel_by_pixel() -> None:
         assert image[y, x] == pytest.approx((float(raw[y, x]) - dark[y, x]) / (6.0 * flat[y, x]), rel=1e-5)
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32])
 def test_dark_above_raw_is_negative_and_never_wraps(dtype: type) -> None:
     raw = np.full(SHAPE, 3, dtype)
@@ -113,6 +114,7 @@ def test_a_hit_is_masked_filled_and_counted() -> None:
     assert frame.image_e[40, 50] == pytest.approx(320, abs=40)
 
 
+@pytest.mark.fault("F16")
 def test_flat_gain_has_mean_one_and_masks_what_it_cannot_correct() -> None:
     generator = np.random.default_rng(0)
     true = generator.uniform(0.7, 1.3, SHAPE)
@@ -162,6 +164,7 @@ def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
         make_detector(None, None, no_bad(), **numbers)
 
 
+@pytest.mark.fault("F17")
 def test_calibration_images_that_cannot_be_are_refused() -> None:
     ones = np.ones(SHAPE)
     with pytest.raises(InputError, match=r"dark is \(4, 4\)"):

@@ -22,6 +22,7 @@ def test_streams_depend_on_their_whole_key_and_on_nothing_else():
     assert tuple(stream(1, "a", 4, 1).standard_normal(4)) == draws[-1]
 
 
+@pytest.mark.fault("F6")
 def test_device_words():
     assert resolve_device("cpu") == "cpu"
     with pytest.raises(DeviceError, match="tpu"):
@@ -80,6 +81,7 @@ def test_fingerprint_of_a_file_and_a_folder(tmp_path):
     assert provenance.file_fingerprint(tmp_path).startswith("sha256-names:")
 
 
+@pytest.mark.fault("F12")
 def test_a_results_folder_belongs_to_one_run_and_a_killed_one_leaves_no_lock(tmp_path, monkeypatch):
     monkeypatch.setattr("scant.io.runs.ORPHANS_S", 0.2)
     folder = str(tmp_path)

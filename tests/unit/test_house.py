@@ -83,3 +83,10 @@ def test_every_rule_is_in_the_table(repository):
     for path in (repository / "workflow/rules/crystal2d").glob("*.smk"):
         for name in re.findall(r"^(?:rule|checkpoint) (\w+):", path.read_text(), re.M):
             assert f"`{name}`" in text, name
+
+
+def test_every_row_of_the_fault_plan_has_a_test(repository):
+    rows = re.findall(r"^\| (F\d+) \|", (repository / "tests/faults/README.md").read_text(), re.M)
+    assert rows == [f"F{n}" for n in range(1, 27)]
+    marked = {row for path in (repository / "tests").rglob("*.py") for row in re.findall(r'mark\.fault\("(F\d+)"\)', path.read_text())}
+    assert sorted(set(rows) - marked) == []

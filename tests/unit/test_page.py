@@ -145,6 +145,7 @@ def test_captions_are_numbered_in_order(html):
     assert [int(n) for n in re.findall(r"Table (\d+)\.</b>", html)] == list(range(1, len(re.findall("<caption", html)) + 1))
 
 
+@pytest.mark.fault("F23")
 def test_the_numbers_are_those_of_the_tables(page):
     numbers = {item.label: item for item in page.estimates}
     frames = frames_table(8)

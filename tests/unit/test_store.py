@@ -74,6 +74,7 @@ def test_creating_again_keeps_data_and_another_store_is_an_error(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["movie.zarr"]
 
 
+@pytest.mark.fault("F11")
 @pytest.mark.parametrize(("start", "n"), [(4, 8), (0, 4), (0, 12), (16, 8), (8, 6), (-8, 8), (24, 8), (0, 0)])
 def test_misaligned_writes_are_refused_before_any_write(tmp_path: Path, start: int, n: int) -> None:
     path = movie(tmp_path / "movie.zarr")
@@ -90,6 +91,7 @@ def test_other_type_or_shape_is_refused(tmp_path: Path) -> None:
         write_frames(path, 0, frames(8).transpose(0, 2, 1))
 
 
+@pytest.mark.fault("F8")
 def test_blank_frames_are_stored_and_a_missing_chunk_is_an_error(tmp_path: Path) -> None:
     path = movie(tmp_path / "movie.zarr")
     write_frames(path, 0, np.zeros(SHAPE, "uint16"))
@@ -100,6 +102,7 @@ def test_blank_frames_are_stored_and_a_missing_chunk_is_an_error(tmp_path: Path)
     assert not read_frames(path, 0, 8).any()
 
 
+@pytest.mark.fault("F9")
 def test_one_flipped_bit_is_found_with_its_file_and_frames(tmp_path: Path) -> None:
     path = movie(tmp_path / "movie.zarr")
     records = write_frames(path, 0, frames())
@@ -156,6 +159,7 @@ def test_stack_reader_crosses_blocks_and_names_gaps(tmp_path: Path) -> None:
         read_frames(paths[1], 0, 8)
 
 
+@pytest.mark.fault("F7")
 def test_a_full_disk_is_an_error_with_path_and_bytes_and_leaves_nothing_partial(tmp_path: Path) -> None:
     """A file-size limit of 2 kB stands in for the full disk."""
     path = movie(tmp_path / "movie.zarr")

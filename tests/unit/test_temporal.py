@@ -79,6 +79,7 @@ def test_samples_are_spread_evenly_and_include_the_ends(n_frames: int, n_samples
         assert np.ptp(np.diff(indices)) <= 1
 
 
+@pytest.mark.fault("F14")
 def test_faulty_frames_are_named_and_good_ones_are_not() -> None:
     generator = np.random.default_rng(0)
     good = 100 + 6.0 * generator.poisson(300, (8, 64, 64))

@@ -65,6 +65,9 @@ def sockets(pid: int) -> set[str]:
     return {match[1] for link in links if (match := re.fullmatch(r"socket:\[(\d+)\]", link))}
 
 
+@pytest.mark.fault("F3")
+@pytest.mark.fault("F4")
+@pytest.mark.fault("F5")
 def test_troubled_frames_fail_alone_and_say_why() -> None:
     seen: list[int] = []
     values, failures = map_frames(
@@ -106,6 +109,7 @@ def test_batches_give_each_frame_its_value_and_are_split_when_they_fail() -> Non
     assert [f.frame for f in failures] == [6] and "six among 1" in failures[0].message
 
 
+@pytest.mark.fault("F2")
 def test_a_worker_killed_from_outside_costs_no_frame(tmp_path: Path) -> None:
     """SIGKILL once, in the middle of frame 2: the frame is run again, and nothing fails."""
     marker = str(tmp_path / "killed")
@@ -122,6 +126,7 @@ def test_a_worker_killed_from_outside_costs_no_frame(tmp_path: Path) -> None:
     assert Path(marker).exists()
 
 
+@pytest.mark.fault("F24")
 def test_workers_use_one_thread_and_listen_on_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCANT_TEST_PARENT", str(os.getpid()))
     parent, before = os.getpid(), settings()
@@ -200,6 +205,7 @@ def test_bad_settings_are_refused_before_any_start() -> None:
     assert map_frames(draw, [], stage="s", n_workers=1) == ({}, [])
 
 
+@pytest.mark.fault("F24")
 def test_dead_scheduler_is_an_error_within_ten_seconds() -> None:
     began = time.monotonic()
     with pytest.raises(DeviceError, match=r"127\.0\.0\.1:9: no answer"):

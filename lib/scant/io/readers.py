@@ -84,7 +84,13 @@ def _open(file: Path) -> Opened:
         )
     if file.is_file() and not file.stat().st_size:
         raise InputError(f"{file}: expected a movie, found 0 bytes; copy or export the file again")
-    return opener(file)
+    try:
+        return opener(file)
+    except InputError:
+        raise
+    # what a foreign parser raises on a damaged header is anyone's guess
+    except Exception as error:
+        raise InputError(f"{file}: cannot be read as {file.suffix} ({type(error).__name__}: {error}); copy or export it again") from error
 
 
 @functools.lru_cache(maxsize=16)

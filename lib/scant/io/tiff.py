@@ -65,7 +65,8 @@ def scan_pages(path: Path) -> tuple[list[Page], bool]:
             seen.add(offset)
             try:
                 page, offset = _read_directory(data, offset, order, big)
-            except (struct.error, IndexError):
+            except (struct.error, IndexError, KeyError):
+                # beyond the end of the file, or a page without width or length
                 return pages, False
             pages.append(page)
         return pages, True

@@ -12,6 +12,7 @@ from scant.io.store import check_manifest
 from scant.io.structures import read_table
 
 POSITIONS = ("x_angstrom", "y_angstrom", "sigma_x_angstrom", "sigma_y_angstrom")
+BORDER_PX = 5
 HEIGHTS = ("z_angstrom", "sigma_z_angstrom")
 
 
@@ -22,6 +23,7 @@ def check_products(files: Any, store: str, facts: Mapping[str, Any]) -> dict[str
     return {
         "every frame has a row": _unless(len(frames) == facts["n_frames"], f"{len(frames)} rows for {facts['n_frames']} frames"),
         "estimates are finite": _not_finite(atoms, [*POSITIONS, *(HEIGHTS if facts["optics"] else ())]),
+        "every located atom is estimated": _lost_atoms(atoms, files.sites, reconstructed, facts),
         "an id once per frame": _repeated_ids(atoms),
         "one structure per frame": _structures(files.structures, len(reconstructed)),
         "one verdict per structure": _verdicts(read_table(files.md), reconstructed, read_table(files.failures))
@@ -56,6 +58,19 @@ def _not_finite(atoms: pl.LazyFrame, columns: list[str]) -> str | None:
     counts = atoms.select((~pl.col(c).is_finite().fill_null(False)).sum() for c in columns).collect(engine="streaming").row(0, named=True)
     bad = {name: n for name, n in counts.items() if n}
     return f"not finite: {bad}" if bad else None
+
+
+def _lost_atoms(atoms: pl.LazyFrame, sites: list[str], reconstructed: set[int], facts: Mapping[str, Any]) -> str | None:
+    """Located atoms against estimated ones; at the border an atom may leave the view when it is estimated."""
+    inside = [
+        pl.col(f"{axis}_px").is_between(BORDER_PX, size - 1 - BORDER_PX)
+        for axis, size in (("x", facts["width_px"]), ("y", facts["height_px"]))
+    ]
+    located = pl.concat([read_table(path).filter("in_view", *inside).group_by("frame").len("n_located") for path in sites])
+    estimated = atoms.group_by("frame").len("n_estimated").collect(engine="streaming")
+    counts = located.filter(pl.col("frame").is_in(reconstructed)).join(estimated, on="frame", how="left").sort("frame")
+    short = counts.filter(pl.col("n_estimated").fill_null(0) < pl.col("n_located")).head(1)
+    return "; ".join(f"frame {f}: {found} atoms estimated, {n} located" for f, n, found in short.iter_rows()) or None
 
 
 def _repeated_ids(atoms: pl.LazyFrame) -> str | None:

@@ -89,6 +89,7 @@ rule checks:
     input:
         facts=product("ingest/facts.json"),
         manifests=over_blocks(product("ingest/{block}.json")),
+        sites=over_blocks(product("localise/{block}.parquet")),
         atoms=product("atoms.parquet"),
         bonds=product("bonds.parquet"),
         frames=product("frames.parquet"),
