@@ -22,6 +22,12 @@ include: "workflow/rules/crystal2d/dose.smk"
 include: "workflow/rules/crystal2d/report.smk"
 
 
+FINAL = [
+    *(f"{table}.parquet" for table in ("atoms", "bonds", "surface", "frames", "md", "failures")),
+    "structures.extxyz", "calibration.json", "report.html", "dynamics.mp4", "checks.json", "complete.json",
+]  # fmt: skip
+
+
 localrules:
     all,
     compare_denoisers,
@@ -40,12 +46,15 @@ onstart:
         show_plan()
 
 
+onsuccess:
+    go_on_after_mending()
+
+
 rule all:
     message: "scant: done. Open {params.report}"
     default_target: True
     input:
-        expand(RESULTS + "/{name}/report.html", name=CONFIG.names),
-        expand(RESULTS + "/{name}/complete.json", name=CONFIG.names),
+        DAMAGED or expand(RESULTS + "/{name}/{file}", name=CONFIG.names, file=FINAL),
     params:
         report=", ".join(f"{RESULTS}/{name}/report.html" for name in CONFIG.names),
 

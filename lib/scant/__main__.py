@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
     planner = commands.add_parser("plan", help="how long a run will take, how much memory, how much disk")
     planner.add_argument("--config", required=True, help="the configuration, as for snakemake --configfile")
     planner.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="cores of the run; default: all of this machine")
+    crate = commands.add_parser("crate", help="the finished run as a Workflow Run RO-Crate, with Snakemake's report and the source")
+    crate.add_argument("--config", help="the configuration, as for snakemake --configfile; default: the demo's")
     for command, help_text in FOLDER_COMMANDS.items():
         commands.add_parser(command, help=help_text).add_argument("folder", help="a dataset's results, such as results/demo")
     try:
@@ -46,6 +48,10 @@ def _run(given: argparse.Namespace) -> int:
         from scant.commands import plan
 
         return plan.run(given.config, max(1, given.cores))
+    if given.command == "crate":
+        from scant.commands import crate
+
+        return crate.run(given.config)
     return int(import_module(f"scant.commands.{given.command}").run(given.folder))
 
 

@@ -23,7 +23,7 @@ from scant.imaging.denoise.backends import pypi_bm3d
 from scant.imaging.reciprocal import find_lattice
 from scant.imaging.temporal import temporal_median_mad
 from scant.io.stacks import begin_stack, finish_stack
-from scant.io.store import create_movie, write_frames
+from scant.io.store import create_movie, read_frames, write_frames
 from scant.io.tasks import MovieFrames
 from scant.physics.lattice import honeycomb
 from scant.physics.optics import Optics
@@ -31,6 +31,7 @@ from scant.stages.corrected import CorrectedAround, CorrectedFrames
 from scant.stages.localising import LocaliseSettings, localise_columns
 from scipy.ndimage import uniform_filter1d
 from skimage.data import camera
+from zarr.codecs import BloscCodec
 
 NOISE_LEVELS, SIGMA_FACTORS = (0.05, 0.1, 0.2), (0.85, 1.0, 1.15, 1.3, 1.45, 1.6)
 SIDE_PX, WARM_UP_PX = 256, 64
@@ -134,6 +135,23 @@ def bench_mad() -> None:
     print(f"median + MAD: {rates}: {reference / spent:.1f} times; equal: {equal}")
 
 
+def bench_checksums() -> None:
+    """Reading stored frames with the checksum of every chunk against the same chunks without one; pages in memory."""
+    counts = np.random.default_rng(0).poisson(300, (8, 2048, 2048)).astype(np.uint16)
+    pack = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)
+    with tempfile.TemporaryDirectory() as folder:
+        movie = str(Path(folder, "movie.zarr"))
+        create_movie(movie, counts.shape, "uint16", 1, PIXEL_ANGSTROM, 1.0, {}, {})
+        write_frames(movie, 0, counts)
+        plain = zarr.create_array(f"{folder}/plain.zarr", shape=counts.shape, dtype="u2", chunks=(1, 2048, 2048), compressors=(pack,))
+        plain[:] = counts
+        rounds = [[cpu_seconds(lambda: plain[:])[0], cpu_seconds(lambda: read_frames(movie, 0, len(counts)))[0]] for _ in range(9)]
+    without, with_checksums = np.median(rounds, axis=0)
+    megapixels = counts.size / 1e6
+    rates = f"{megapixels / with_checksums:.0f} Mpx/CPU-s, without {megapixels / without:.0f}"
+    print(f"reads with checksums: {rates}: {without / with_checksums:.2f} of the speed")
+
+
 def bench_large() -> None:
     """CPU seconds from a raw 2048 x 2048 frame to its localised atoms (64,000 at 0.2 A/px), step by step."""
     import tifffile
@@ -171,6 +189,7 @@ def main() -> None:
     bench_bm3d()
     bench_streaming()
     bench_mad()
+    bench_checksums()
     if large:
         bench_large()
 

@@ -37,7 +37,9 @@ def fill(disk: Path) -> Path:
 
 
 @pytest.mark.fault("F7")
-@pytest.mark.parametrize("stage", ["average", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("ingest_frames", "anneal"))])
+@pytest.mark.parametrize(
+    "stage", ["analyse", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("ingest_frames", "average", "anneal"))]
+)
 def test_a_disk_that_fills_up_stops_the_stage_and_the_run_goes_on_when_there_is_space(stage, finished_once, tmp_path, small_disk):
     shutil.copytree(finished_once, tmp_path / "house", ignore=shutil.ignore_patterns("results"))
     wanted = House.at(finished_once).hashes()
@@ -48,7 +50,8 @@ def test_a_disk_that_fills_up_stops_the_stage_and_the_run_goes_on_when_there_is_
         run = subprocess.Popen(
             house.command("--forcerun", stage), cwd=house.root, env=house.environment, stdout=terminal, stderr=subprocess.STDOUT
         )
-        begun = {log: log.stat().st_mtime_ns for log in house.results.glob(f"logs/{stage}/*.log")}
+        logs = [*house.results.glob(f"logs/{stage}.log"), *house.results.glob(f"logs/{stage}/*.log")]
+        begun = {log: log.stat().st_mtime_ns for log in logs}
         while run.poll() is None and all(log.exists() and log.stat().st_mtime_ns == date for log, date in begun.items()):
             time.sleep(0.02)
         filler = fill(small_disk)

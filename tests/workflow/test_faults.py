@@ -28,6 +28,10 @@ def flip_one_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
+def rules_run(terminal: str) -> set[str]:
+    return set(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", terminal))
+
+
 def ends_as_before(house: House, wanted: dict[str, str]) -> None:
     done = house.snakemake()
     assert done.returncode == 0, done.stdout[-6000:]
@@ -38,8 +42,8 @@ def ends_as_before(house: House, wanted: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("damaged", "product", "rule"),
     [
-        (RAW_CHUNK, f"ingest/{BLOCK}.json", "ingest_frames"),
-        (f"anneal/{BLOCK}.parquet", f"anneal/{BLOCK}.parquet", "anneal"),
+        pytest.param(RAW_CHUNK, f"ingest/{BLOCK}.json", "ingest_frames", marks=pytest.mark.slow),
+        pytest.param(f"anneal/{BLOCK}.parquet", f"anneal/{BLOCK}.parquet", "anneal", marks=pytest.mark.slow),
         ("structures.extxyz", "structures.extxyz", "analyse"),
     ],
 )
@@ -50,11 +54,11 @@ def test_one_flipped_bit_is_found_and_just_that_file_is_made_again(house, damage
     found = house.scant("verify", "results/tiny")
     assert found.returncode == 1
     assert re.search(rf"damaged: results/tiny/{product}: results/tiny/{damaged}.*changed since it was (made|written)", found.stdout)
-    target = re.search(r"your usual options and (.+)", found.stdout)[1]
-    assert target == f"results/tiny/{product}"
-    assert house.planned(target) == {rule: 1}
-    mended = house.snakemake(target)
+    assert re.search(r"your usual options and (.+)", found.stdout)[1] == f"results/tiny/{product}"
+    assert house.planned(f"results/tiny/{product}") == {rule: 1}
+    mended = house.snakemake()
     assert mended.returncode == 0, mended.stdout[-6000:]
+    assert rules_run(mended.stdout) == {rule, "all"}
     assert house.planned() == {}
     assert house.hashes() == wanted
     assert house.scant("verify", "results/tiny").returncode == 0
@@ -87,10 +91,11 @@ def test_what_is_deleted_or_cut_is_noticed_by_the_next_run(house):
     assert (house.results / RAW_CHUNK).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F3")
-@pytest.mark.parametrize("fault", ["anneal 2 kill", pytest.param("localise 2 hang", marks=[pytest.mark.slow, pytest.mark.fault("F5")]),
-                                   pytest.param("denoise 2 memory", marks=[pytest.mark.slow, pytest.mark.fault("F4")]),
-                                   pytest.param("validate 2 error", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize("fault", ["anneal 2 kill", pytest.param("localise 2 hang", marks=pytest.mark.fault("F5")),
+                                   pytest.param("denoise 2 memory", marks=pytest.mark.fault("F4")),
+                                   "validate 2 error"])  # fmt: skip
 def test_one_bad_frame_costs_itself_alone_and_a_rerun_ends_as_if_nothing_had_been(house, fault):
     wanted, clean = house.hashes(), pl.read_parquet(house.results / "atoms.parquet")
     stage, frame, kind = fault.split()

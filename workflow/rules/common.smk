@@ -1,6 +1,7 @@
 """What all rules share: the validated configuration, paths, blocks, resources. No stage's own logic."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from scant.xp import resolve_device
 
 try:
     CONFIG = parse_config({key: value for key, value in config.items()})
-    if workflow.is_main_process:
-        prepare_rerun(CONFIG.results.rstrip("/"), CONFIG.names, dry=workflow.output_settings.dryrun)
+    # who only asks what failed changes nothing
+    MAIN = workflow.is_main_process and "failures" not in sys.argv
+    DAMAGED = prepare_rerun(CONFIG.results.rstrip("/"), CONFIG.names, dry=workflow.output_settings.dryrun) if MAIN else []
 except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
 WORKERS = {"scheduler_address": CONFIG.scheduler_address, "timeout_s": CONFIG.frame_timeout_s}
 MAX_CLUSTER_JOBS = 1000
+MENDED_VARIABLE = "SCANT_MENDED"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
 
 
@@ -34,6 +37,13 @@ def lock_this_run():
     except ScantError as error:
         raise WorkflowError(str(error)) from None
     announce_run()
+
+
+def go_on_after_mending():
+    """The first pass made damaged products again, those alone; the same command now does the rest, which finds their contents unchanged."""
+    if DAMAGED and not workflow.dag_settings.targets and MENDED_VARIABLE not in os.environ:
+        os.environ[MENDED_VARIABLE] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
 
 
 def params_for(stage):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scant.errors import InputError, ScantError
 from scant.io.runs import lock_results
+from scant.io.seals import to_make_again
 from scant.stages.integrity import Damage, damage_in, forget_curable_failures, refuse_links, set_aside_damage
 
 
@@ -26,9 +27,9 @@ def run(folder: str) -> int:
     if not found:
         print(f"{folder}: every product and every chunk is as it was made")
         return 0
-    targets = " ".join(str(path / damage.product) for damage in found)
-    print(f"{len(found)} product(s) set aside (*.damaged). The next run makes them again, and after them what depends on them.")
-    print(f"To make them alone: give `snakemake` your usual options and {targets}")
+    targets = " ".join(str(path / product) for product in to_make_again(path))
+    print(f"{len(found)} product(s) set aside (*.damaged). The next run makes just them again, then goes on.")
+    print(f"To make them and nothing else: give `snakemake` your usual options and {targets}")
     return 1
 
 
@@ -37,25 +38,27 @@ def lines_of(folder: Path, found: Sequence[Damage]) -> list[str]:
     return [f"damaged: {folder / damage.product}: {problem}" for damage in found for problem in damage.problems]
 
 
-def prepare_rerun(results: str, names: Sequence[str], dry: bool) -> None:
-    """Before a run is planned: set cut and missing products aside, forget failures that may be gone; a dry run only says so.
+def prepare_rerun(results: str, names: Sequence[str], dry: bool) -> list[str]:
+    """Before a run is planned: set cut products aside, forget failures that may be gone; returns the products to make again.
 
-    Raises DataIntegrityError for links inside the results. While another run works on the folder nothing is touched.
+    A dry run only says what is damaged. Raises DataIntegrityError for links inside the results. While another run works on the folder
+    nothing is touched.
     """
     folders = [folder for name in names if (folder := Path(results, name)).is_dir()]
     for folder in folders:
         refuse_links(folder)
     if dry:
         _say([line for folder in folders for line in lines_of(folder, damage_in(folder, contents=False))], "would be made again")
-        return
+        return []
     try:
         lock = lock_results(results)
     except ScantError:
-        return
+        return []
     with lock:
         for folder in folders:
             _say(lines_of(folder, set_aside_damage(folder)), "set aside, is made again")
             _say([f"{folder / ledger}: frames failed" for ledger in forget_curable_failures(folder)], "this block is tried again")
+    return [str(folder / product) for folder in folders for product in to_make_again(folder)]
 
 
 def _say(lines: Sequence[str], end: str) -> None:

@@ -2,12 +2,12 @@
 
 Every output of a job has its seal under `seals/` of the dataset's folder, at the same relative path: one line per file, relative to
 that folder, so that `cd results/NAME && sha256sum -c seals/atoms.parquet.sha256` works without scant. Zarr stores have checksums and
-manifests of their own and are left out. A file that is not what its seal says is set aside, never used.
+manifests of their own and are left out. A file that is not what its seal says is set aside as `FILE.damaged`, never used; that name
+stays until the file has been made again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -51,6 +51,7 @@ def seal_outputs(folder: Path, outputs: Iterable[str]) -> None:
         partial = seal.with_name(f".{seal.name}.{os.getpid()}.partial")
         partial.write_text("".join(lines))
         partial.replace(seal)
+        _remove(_aside(folder, product))
 
 
 def check_inputs(folder: Path, inputs: Iterable[str]) -> None:
@@ -71,21 +72,25 @@ def check_inputs(folder: Path, inputs: Iterable[str]) -> None:
 def problems_of(folder: Path, product: str, contents: bool = True) -> list[str]:
     """What is wrong with a sealed product, each line naming its file; empty when all is well or the product has no seal.
 
-    Without `contents` only presence and size are looked at.
+    Without `contents` only the size is looked at: what is missing altogether is for the caller to know.
     """
     found = (_problem(folder, sealed, contents) for sealed in read_seal(folder, product))
     return [problem for problem in found if problem]
 
 
 def set_aside(folder: Path, product: str) -> None:
-    """Rename a damaged product to `PRODUCT.damaged` (in place of an older one), so that nothing uses it and a run makes it again."""
-    target = folder / product
-    aside = target.with_name(target.name + ASIDE)
-    shutil.rmtree(aside, ignore_errors=True)
+    """Rename a damaged product to `PRODUCT.damaged`, in place of an older one, so that nothing uses it and a run makes it again."""
+    aside = _aside(folder, product)
     # another job may have set it aside already
-    with contextlib.suppress(FileNotFoundError):
-        target.rename(aside)
-    (folder / SEALS / f"{product}{ENDING}").unlink(missing_ok=True)
+    if (folder / product).exists():
+        _remove(aside)
+        (folder / product).rename(aside)
+
+
+def to_make_again(folder: Path) -> list[str]:
+    """Products that were set aside and have not been made again."""
+    products = [str(path.relative_to(folder))[: -len(ASIDE)] for path in folder.glob(f"**/*{ASIDE}")]
+    return sorted(product for product in products if not (folder / product).exists())
 
 
 def sealed_products(folder: Path) -> list[str]:
@@ -107,10 +112,21 @@ def read_seal(folder: Path, product: str) -> list[SealedFile]:
     return lines
 
 
+def _aside(folder: Path, product: str) -> Path:
+    target = folder / product
+    return target.with_name(target.name + ASIDE)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
 def _problem(folder: Path, sealed: SealedFile, contents: bool) -> str | None:
     file = folder / sealed.path
     if not file.is_file():
-        return f"{file}: missing"
+        return f"{file}: missing" if contents else None
     size = file.stat().st_size
     if size != sealed.n_bytes:
         return f"{file}: expected {sealed.n_bytes} bytes, found {size}"

@@ -32,7 +32,7 @@ class Damage:
 
 
 def damage_in(folder: Path, contents: bool = True) -> list[Damage]:
-    """Every damaged product of a dataset; without `contents` only what is missing or of another size (quick: no file is read).
+    """Every damaged product of a dataset; without `contents` only products of another size and missing chunks (quick: no file is read).
 
     A movie's chunks belong to the manifest of their block, which is the product named. Threads read the files.
     """
@@ -74,6 +74,9 @@ def forget_curable_failures(folder: Path) -> list[str]:
         if any(stage == ledger.parent.name and start <= frame < stop for stage, frame in failed):
             ledger.unlink()
             forgotten.append(str(ledger.relative_to(folder)))
+    if forgotten:
+        # Snakemake does not look for a missing ledger while the table made of it is there
+        total.unlink()
     return forgotten
 
 
