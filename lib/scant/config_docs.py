@@ -51,7 +51,7 @@ def _rows(model: type[BaseModel], prefix: str) -> list[str]:
             rows += _rows(info.annotation, key + ".")
         else:
             default = "required" if info.is_required() else _text(info.default)
-            rows.append(f"| `{key}` | {default} | {_allowed(info)} | {info.description or ''} |")
+            rows.append(f"| `{key}` | {default} | {allowed(info)} | {info.description or ''} |")
     return rows
 
 
@@ -61,7 +61,8 @@ def _text(value: Any) -> str:
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) if isinstance(value, tuple) else f"{value}"
 
 
-def _allowed(info: FieldInfo) -> str:
+def allowed(info: FieldInfo) -> str:
+    """What a field accepts in words: `>= 10, <= 400`, or its choices."""
     symbols = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     bounds = [f"{symbols[k]} {getattr(m, k):g}" for m in info.metadata for k in symbols if getattr(m, k, None) is not None]
     choices = getattr(info.annotation, "__args__", ())
