@@ -24,6 +24,9 @@ def main(arguments: list[str]) -> int:
     _add_init(
         commands.add_parser("init", help="from a movie to a run: ask for what its metadata lack, look for the lattice, write the files")
     )
+    _add_export(
+        commands.add_parser("export", help="results for other programs: a frame as LAMMPS data, CIF or extended XYZ, tables as CSV")
+    )
     planner = commands.add_parser("plan", help="how long a run will take, how much memory, how much disk")
     planner.add_argument("--config", required=True, help="the configuration, as for snakemake --configfile")
     planner.add_argument("--cores", type=int, default=CORES, help="cores of the run; default: all of this machine")
@@ -41,6 +44,13 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", help="the dataset's folder of results, such as results/demo")
+    parser.add_argument("--format", required=True, choices=("lammps-data", "cif", "extxyz", "csv"))
+    parser.add_argument("--frame", type=int, help="number of the frame; needed but for csv, where it leaves out the others")
+    parser.add_argument("--out", help="file to write (csv: folder); default: NAME-frame-N.ENDING or NAME-csv here")
+
+
 def _add_init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("movie", nargs="+", help="movie file, .zarr folder, or a pattern of single frames in quotes")
     parser.add_argument("--folder", help="where acquisition.yaml, NAME.yaml and preview.png go; default: a folder named as the movie")
@@ -54,6 +64,10 @@ def _run(given: argparse.Namespace) -> int:
         from scant.commands import doctor
 
         return doctor.run()
+    if given.command == "export":
+        from scant.commands import export
+
+        return export.run(given.results, given.format, given.frame, given.out)
     if given.command == "init":
         from scant.commands import init
 
