@@ -142,8 +142,8 @@ class DoseSettings(Leaf):
 
 class ReportSettings(Leaf):
     viewer_frames: int = Field(24, ge=1, le=60, description="frames in the page's 3D viewer")
-    movie_frames: int = Field(240, ge=1, le=5000, description="frames in dynamics.mp4, evenly spread")
-    frames_per_second: int = Field(8, ge=1, le=60, description="speed of dynamics.mp4")
+    movie_frames: int = Field(240, ge=1, le=5000, description="frames in dynamics.mp4, evenly spread; dynamics.gif has at most 45 of them")
+    frames_per_second: int = Field(8, ge=1, le=60, description="speed of dynamics.mp4 and dynamics.gif")
 
 
 class SimulateSettings(Leaf):
