@@ -62,7 +62,7 @@ TABLES = {
     "surface.parquet": Table(
         "an atom of a frame; NaN where its surroundings are incomplete",
         ATOM
-        | _components("eps", "in-plane strain against the mean lattice constant")
+        | _components("eps", "in-plane strain against the material's ideal lattice")
         | _components("green", "Green-Lagrange strain, out-of-plane bending included")
         | {
             "rotation_rad": ("rad", "local rotation against the frame's mean lattice"),
