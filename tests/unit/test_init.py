@@ -100,7 +100,7 @@ def test_only_what_is_missing_is_asked_and_a_wrong_answer_again():
     for words in (
         "less than or equal to 400",
         "valid number",
-        "in kV (>= 10, <= 400), for example 80",
+        ", in kV (>= 10, <= 400); for example 80",
         "left empty: taken from the lattice",
     ):
         assert words in text
@@ -181,7 +181,7 @@ REAL = {
         "cannot be calibrated: neighbouring frames are equal",
     ),
     "formats/test_loading_image_saved_with_DM_stack.tif": ("2 frame(s)", "frame time  2500 ms", "cannot be calibrated"),
-    "formats/Custom_movie.mrc": ("30 frame(s)", "pixel size  not in the file", "at least 32 x 32"),
+    "formats/Custom_movie.mrc": ("30 frame(s)", "pixel size  the file does not say", "at least 32 x 32"),
     "formats/64x64x5_TEM_preview_1.ser": ("voltage     200 kV", "62.8183 A, not used", "no lattice found"),
     "formats/fei_example_tem_stack.emd": ("0.0817288 A", "frame time  800 ms", "voltage     300 kV"),
     "graphene-dtu/frame.tif": ("1 frame(s) of 500 x 500", "so a pixel is 0.117", "gain: not known"),
@@ -225,7 +225,7 @@ def test_the_questions_on_a_terminal(movie, tmp_path):
     assert (acquisition.voltage_kV, acquisition.pixel_size_angstrom, acquisition.objective_aperture_mrad) == (80.0, 0.2, None)
 
 
-def _read_until(descriptor: int, words: str, limit_s: float = 60.0) -> str:
+def _read_until(descriptor: int, words: str, limit_s: float = 120.0) -> str:
     text, deadline = "", time.monotonic() + limit_s
     while words not in text:
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))

@@ -53,11 +53,12 @@ def run(movies: Sequence[str], folder: str | None, options: Mapping[str, str], f
         print(f"left unset, since there is no terminal to ask on: {', '.join(unset)}; give them as options (--help) or in acquisition.yaml")
     values = _paths_from(target, given | {"movie": movies[0]})
     facts, config = dataset_facts(source, Acquisition(**values), target), Config()
+    print("\nlooking for the lattice in a few frames of the middle ...")
     preview = look(source, facts, config.calibrate.flat_degree, config.correct.hit_threshold_sigma)
-    print("\n" + "\n".join([*preview.sentences, *facts["missing"]]))
+    print("\n".join(["", *preview.sentences, *facts["missing"]]))
     texts = (acquisition_yaml(values, in_file, source), config_yaml(target, name))
     _write(_files(target, name), (*(text.encode() for text in texts), png_bytes(preview_figure(preview, name))))
-    return _say_plan(parse_config(read_yaml(target / f"{name}.yaml")), name, preview, n_cores) or _say_next(target, name)
+    return _say_plan(parse_config(read_yaml(target / f"{name}.yaml")), name, preview, n_cores) or _say_next(target, name, preview)
 
 
 def _write(files: Sequence[Path], contents: Sequence[bytes]) -> None:
@@ -84,7 +85,9 @@ def _say_plan(config: Config, name: str, preview: Preview, n_cores: int) -> int:
     return 1 if problem else 0
 
 
-def _say_next(target: Path, name: str) -> int:
+def _say_next(target: Path, name: str, preview: Preview) -> int:
+    if preview.problems:
+        print("\na run is likely to end at `calibrate` for the reason above: mend that first")
     snakemake = _shown(Path(sys.executable).with_name("snakemake"))
     command = shlex.join([snakemake, *snakefile_option(), "--configfile", str(target / f"{name}.yaml")])
     print(f"\nnext: look at {target / 'preview.png'}, then\n  {command} -n\n  {command}")
@@ -121,7 +124,7 @@ def what_the_file_says(movie: str, source: MovieSource) -> list[str]:
         ("frame time", None if source.frame_time_ms is None else f"{source.frame_time_ms:g} ms"),
     ]
     lines = [f"{movie}: {source.n_frames} frame(s) of {source.height_px} x {source.width_px} px {source.dtype}, read by {source.reader}"]
-    return [*lines, *(f"  {what:<11} {value or 'not in the file'}" for what, value in said), *(f"  {note}" for note in source.notes)]
+    return [*lines, *(f"  {what:<11} {value or 'the file does not say'}" for what, value in said), *(f"  {note}" for note in source.notes)]
 
 
 def _allowed(key: str) -> str:

@@ -34,8 +34,8 @@ class Question:
         """Meaning, unit and range, example, and what happens when nothing is given."""
         info = Acquisition.model_fields[self.key]
         meaning = (info.description or "").split(";")[0]
-        numbers = f" in {self.unit} ({allowed(info)})" if self.unit else ""
-        return f"{meaning}{numbers}, for example {self.example}\n  {self.empty}"
+        numbers = f", in {self.unit} ({allowed(info)})" if self.unit else ""
+        return f"{meaning}{numbers}; for example {self.example}\n  {self.empty}"
 
 
 QUESTIONS = (
