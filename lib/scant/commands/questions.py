@@ -54,7 +54,7 @@ def checked(key: str, text: str) -> Any:
     try:
         value = getattr(Acquisition.model_validate({"movie": "-", key: text}), key)
     except ValidationError as error:
-        limits = f"; allowed: a number {allowed(info)}" if allowed(info) else ""
+        limits = f"; allowed: a number without its unit, {allowed(info)}" if allowed(info) else ""
         raise ConfigError(f"{key}: {error.errors()[0]['msg']} (found {text!r}){limits}") from error
     if key == "material":
         _check_material(text)
