@@ -32,7 +32,7 @@ def rendered() -> dict[str, str]:
 def _readme() -> str:
     lines = ["# Configuration", "", "Generated from `lib/scant/config.py` by `make config`.", ""]
     lines += ["A run needs no more than", "", "```yaml", "datasets: {my-movie: path/to/acquisition.yaml}", "results: results", "```", ""]
-    lines += ["given as `snakemake --configfile my.yaml`. Unknown keys are refused.", ""]
+    lines += ["given as `snakemake --configfile my.yaml`. Unknown keys are refused. `python -m scant init MOVIE` writes both files.", ""]
     tables: list[tuple[str, type[BaseModel]]] = [
         ("Configuration", Config),
         ("`simulate: {NAME: ...}`", SimulateSettings),

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import tifffile
 from honeycomb_images import draw, honeycomb, noisy
 from scant.__main__ import ACQUISITION_KEYS, main
-from scant.commands.init import dataset_name
+from scant.commands.init import dataset_name, what_the_file_says
 from scant.commands.questions import QUESTIONS, ask, checked
 from scant.config import NAME_PATTERN, Acquisition, load_acquisition, parse_config, read_yaml
 from scant.errors import ConfigError, InputError
@@ -133,6 +134,15 @@ def test_without_a_terminal_nothing_blocks_and_what_is_unset_is_said(movie, tmp_
     config = parse_config(read_yaml(folder / "my-movie-1.yaml"))
     assert config.datasets == {"my-movie-1": str(folder / "acquisition.yaml")} and config.results == str(folder / "results")
     assert dataset_facts(open_movie(acquisition.movie), acquisition, folder)["optics"]["defocus_angstrom"] == -45.0
+
+
+def test_hostile_names_and_units_stay_text(movie, tmp_path):
+    odd = movie.rename(tmp_path / "a: b\nvoltage_kV: 300 'x' \x1b[31m.tif")
+    assert main(["init", str(odd), "--folder", str(tmp_path / "out")]) == 0
+    acquisition = load_acquisition(tmp_path / "out/acquisition.yaml")
+    assert (acquisition.movie, acquisition.voltage_kV) == (str(odd), None)
+    source = replace(open_movie(str(odd)), notes=("unit \x1b]0;owned\x07",))
+    assert all(line.isprintable() for line in what_the_file_says(str(odd), source))
 
 
 def test_nothing_is_overwritten_without_force(movie, tmp_path, capsys):

@@ -124,7 +124,9 @@ def what_the_file_says(movie: str, source: MovieSource) -> list[str]:
         ("frame time", None if source.frame_time_ms is None else f"{source.frame_time_ms:g} ms"),
     ]
     lines = [f"{movie}: {source.n_frames} frame(s) of {source.height_px} x {source.width_px} px {source.dtype}, read by {source.reader}"]
-    return [*lines, *(f"  {what:<11} {value or 'the file does not say'}" for what, value in said), *(f"  {note}" for note in source.notes)]
+    lines += [*(f"  {what:<11} {value or 'the file does not say'}" for what, value in said), *(f"  {note}" for note in source.notes)]
+    # units and names come from the file: what is not printable would be run by the terminal
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
 def _allowed(key: str) -> str:
