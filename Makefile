@@ -52,8 +52,9 @@ lint: setup ## mend style where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-config: setup ## regenerate config/ and envs/ from the models and the lock
+config: setup ## regenerate config/, workflow/COLUMNS.md and envs/ from the models and the lock
 	$(RUN) -m scant.config_docs --fix config
+	$(RUN) -m scant.columns --fix workflow
 	$(RUN) -m scant.environments --fix envs
 
 doctor: setup ## what is installed, which device, what is missing

@@ -24,7 +24,7 @@ include: "workflow/rules/crystal2d/report.smk"
 
 FINAL = [
     *(f"{table}.parquet" for table in ("atoms", "bonds", "surface", "frames", "md", "failures")),
-    "structures.extxyz", "calibration.json", "report.html", "dynamics.mp4", "checks.json", "complete.json",
+    "structures.extxyz", "calibration.json", "report.html", "dynamics.mp4", "dynamics.gif", "checks.json", "complete.json",
 ]  # fmt: skip
 
 

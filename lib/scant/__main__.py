@@ -13,23 +13,17 @@ FOLDER_COMMANDS = {
     "verify": "read every product and chunk again, name what is damaged and set it aside, so that it is made again",
     "failures": "which frames failed, why, and what to do about it",
 }
-# A command's module is imported where it is used: `doctor` must run where packages are missing.
+ACQUISITION_KEYS = (
+    "material", "dark", "flat", "voltage_kV", "cs_um", "defocus_angstrom", "focal_spread_angstrom", "objective_aperture_mrad",
+    "pixel_size_angstrom", "dose_e_per_angstrom2", "frame_time_ms", "gain_adu_per_electron",
+)  # fmt: skip
+CORES = len(os.sched_getaffinity(0))
 
 
 def main(arguments: list[str]) -> int:
-    """0 when all is well, 1 when something is wrong, 2 for an unknown command."""
-    parser = argparse.ArgumentParser(prog="python -m scant", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="what is installed, which device will be used, what is missing and how to mend it")
-    planner = commands.add_parser("plan", help="how long a run will take, how much memory, how much disk")
-    planner.add_argument("--config", required=True, help="the configuration, as for snakemake --configfile")
-    planner.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="cores of the run; default: all of this machine")
-    crate = commands.add_parser("crate", help="the finished run as a Workflow Run RO-Crate, with Snakemake's report and the source")
-    crate.add_argument("--config", help="the configuration, as for snakemake --configfile; default: the demo's")
-    for command, help_text in FOLDER_COMMANDS.items():
-        commands.add_parser(command, help=help_text).add_argument("folder", help="a dataset's results, such as results/demo")
+    """0 when all is well, 1 when something is wrong, 2 for an unknown command, 130 when stopped at a question."""
     try:
-        given = parser.parse_args(arguments)
+        given = _parser().parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
     try:
@@ -37,22 +31,58 @@ def main(arguments: list[str]) -> int:
     except ScantError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scant", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("doctor", help="what is installed, which device will be used, what is missing and how to mend it")
+    _add_init(
+        commands.add_parser("init", help="from a movie to a run: ask for what its metadata lack, look for the lattice, write the files")
+    )
+    planner = commands.add_parser("plan", help="how long a run will take, how much memory, how much disk")
+    planner.add_argument("--config", required=True, help="the configuration, as for snakemake --configfile")
+    planner.add_argument("--cores", type=int, default=CORES, help="cores of the run; default: all of this machine")
+    for command, help_text in FOLDER_COMMANDS.items():
+        commands.add_parser(command, help=help_text).add_argument("folder", help="a dataset's results, such as results/demo")
+    _add_export(
+        commands.add_parser("export", help="results for other programs: a frame as LAMMPS data, CIF or extended XYZ, tables as CSV")
+    )
+    crate = commands.add_parser("crate", help="the finished run as a Workflow Run RO-Crate, with Snakemake's report and the source")
+    crate.add_argument("--config", help="the configuration, as for snakemake --configfile; default: the demo's")
+    return parser
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", help="the dataset's folder of results, such as results/demo")
+    parser.add_argument("--format", required=True, choices=("lammps-data", "cif", "extxyz", "csv"))
+    parser.add_argument("--frame", type=int, help="number of the frame; needed but for csv, where it leaves out the others")
+    parser.add_argument("--out", help="file to write (csv: folder); default: NAME-frame-N.ENDING or NAME-csv here")
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("movie", nargs="+", help="movie file, .zarr folder, or a pattern of single frames in quotes")
+    parser.add_argument("--folder", help="where acquisition.yaml, NAME.yaml and preview.png go; default: a folder named as the movie")
+    parser.add_argument("--force", action="store_true", help="overwrite them")
+    for key in ACQUISITION_KEYS:
+        parser.add_argument(f"--{key.replace('_', '-')}", dest=key, metavar="VALUE", help=f"{key} of acquisition.yaml: not asked then")
 
 
 def _run(given: argparse.Namespace) -> int:
-    if given.command == "doctor":
-        from scant.commands import doctor
-
-        return doctor.run()
-    if given.command == "plan":
-        from scant.commands import plan
-
-        return plan.run(given.config, max(1, given.cores))
-    if given.command == "crate":
-        from scant.commands import crate
-
-        return crate.run(given.config)
-    return int(import_module(f"scant.commands.{given.command}").run(given.folder))
+    # A command's module is imported when it is asked for: `doctor` must run where packages are missing.
+    run = import_module(f"scant.commands.{given.command}").run
+    arguments = {
+        "doctor": lambda: (),
+        "init": lambda: (given.movie, given.folder, {key: v for key in ACQUISITION_KEYS if (v := getattr(given, key)) is not None},
+                         given.force, CORES),
+        "plan": lambda: (given.config, max(1, given.cores)),
+        "export": lambda: (given.results, given.format, given.frame, given.out),
+        "crate": lambda: (given.config,),
+    }.get(given.command, lambda: (given.folder,))  # fmt: skip
+    return int(run(*arguments()))
 
 
 if __name__ == "__main__":

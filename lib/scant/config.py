@@ -38,7 +38,9 @@ class Acquisition(Leaf):
     defocus_angstrom: float | None = Field(None, ge=-5000, le=5000, description="nominal defocus, underfocus positive")
     focal_spread_angstrom: float = Field(10.0, ge=0, le=200, description="standard deviation of the defocus")
     objective_aperture_mrad: float | None = Field(None, gt=1, le=200, description="objective aperture, half angle")
-    pixel_size_angstrom: float | None = Field(None, gt=0.01, lt=2, description="checked against the lattice")
+    pixel_size_angstrom: float | None = Field(
+        None, gt=0.01, lt=2, description="pixel size; checked against the lattice, taken from it when absent"
+    )
     dose_e_per_angstrom2: float | None = Field(None, gt=0, le=1e7, description="nominal dose per frame")
     frame_time_ms: float | None = Field(None, gt=0, le=1e6, description="exposure of one frame")
     gain_adu_per_electron: float | None = Field(None, gt=0, le=1e5, description="measured by photon transfer when absent")
@@ -140,8 +142,8 @@ class DoseSettings(Leaf):
 
 class ReportSettings(Leaf):
     viewer_frames: int = Field(24, ge=1, le=60, description="frames in the page's 3D viewer")
-    movie_frames: int = Field(240, ge=1, le=5000, description="frames in dynamics.mp4, evenly spread")
-    frames_per_second: int = Field(8, ge=1, le=60, description="speed of dynamics.mp4")
+    movie_frames: int = Field(240, ge=1, le=5000, description="frames in dynamics.mp4, evenly spread; dynamics.gif has at most 45 of them")
+    frames_per_second: int = Field(8, ge=1, le=60, description="speed of dynamics.mp4 and dynamics.gif")
 
 
 class SimulateSettings(Leaf):

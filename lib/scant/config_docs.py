@@ -32,7 +32,7 @@ def rendered() -> dict[str, str]:
 def _readme() -> str:
     lines = ["# Configuration", "", "Generated from `lib/scant/config.py` by `make config`.", ""]
     lines += ["A run needs no more than", "", "```yaml", "datasets: {my-movie: path/to/acquisition.yaml}", "results: results", "```", ""]
-    lines += ["given as `snakemake --configfile my.yaml`. Unknown keys are refused.", ""]
+    lines += ["given as `snakemake --configfile my.yaml`. Unknown keys are refused. `python -m scant init MOVIE` writes both files.", ""]
     tables: list[tuple[str, type[BaseModel]]] = [
         ("Configuration", Config),
         ("`simulate: {NAME: ...}`", SimulateSettings),
@@ -51,7 +51,7 @@ def _rows(model: type[BaseModel], prefix: str) -> list[str]:
             rows += _rows(info.annotation, key + ".")
         else:
             default = "required" if info.is_required() else _text(info.default)
-            rows.append(f"| `{key}` | {default} | {_allowed(info)} | {info.description or ''} |")
+            rows.append(f"| `{key}` | {default} | {allowed(info)} | {info.description or ''} |")
     return rows
 
 
@@ -61,7 +61,8 @@ def _text(value: Any) -> str:
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) if isinstance(value, tuple) else f"{value}"
 
 
-def _allowed(info: FieldInfo) -> str:
+def allowed(info: FieldInfo) -> str:
+    """What a field accepts in words: `>= 10, <= 400`, or its choices."""
     symbols = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     bounds = [f"{symbols[k]} {getattr(m, k):g}" for m in info.metadata for k in symbols if getattr(m, k, None) is not None]
     choices = getattr(info.annotation, "__args__", ())

@@ -6,9 +6,10 @@ import re
 
 import pytest
 import yaml
-from scant import config_docs, environments
+from scant import columns, config_docs, environments
 from scant.config import load_acquisition, parse_config, read_yaml
 from scant.errors import ConfigError
+from scant.stages.denoisers import REAL, SIMULATED
 
 
 def test_nothing_given_means_the_demo():
@@ -41,14 +42,21 @@ def test_models_are_frozen():
 def test_generated_files_are_in_step(repository):
     assert config_docs.main([str(repository / "config")]) == 0
     assert environments.main([str(repository / "envs")]) == 0
+    assert columns.main([str(repository / "workflow")]) == 0
     defaults = yaml.safe_load((repository / "config/default.yaml").read_text())
     assert parse_config(defaults) == parse_config({})
 
 
-def test_out_of_step_is_noticed(tmp_path, repository):
-    assert config_docs.main([str(tmp_path)]) == 1
-    assert config_docs.main(["--fix", str(tmp_path)]) == 0
-    assert config_docs.main([str(tmp_path)]) == 0
+@pytest.mark.parametrize("generated", [config_docs, columns])
+def test_out_of_step_is_noticed(tmp_path, generated):
+    assert generated.main([str(tmp_path)]) == 1
+    assert generated.main(["--fix", str(tmp_path)]) == 0
+    assert generated.main([str(tmp_path)]) == 0
+
+
+def test_tables_made_on_request_are_documented_as_they_are():
+    assert list(columns.TABLES["denoisers.parquet"].columns) == list(SIMULATED)
+    assert list(columns.TABLES["denoisers_real.parquet"].columns) == list(REAL)
 
 
 def test_acquisition_names_file_key_and_value(tmp_path):

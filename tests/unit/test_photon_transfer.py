@@ -121,3 +121,9 @@ def test_refusals() -> None:
         photon_transfer(frames, np.zeros((4, 4)))
     with pytest.raises(CalibrationError, match="above the dark"):
         photon_transfer(frames, np.full(SHAPE, 9000.0))
+
+
+def test_frames_without_noise_are_refused() -> None:
+    """A stack that repeats one frame, or was averaged into equal ones, has no noise to measure."""
+    with pytest.raises(CalibrationError, match="neighbouring frames are equal"):
+        photon_transfer(np.repeat(movie(6.0, 3.0, 1.0, n_frames=1), 5, axis=0))

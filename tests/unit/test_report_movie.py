@@ -5,9 +5,11 @@ from __future__ import annotations
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 from report_tables import atoms_table, images
 from scant.analysis.neighbours import iterate_frames
 from scant.errors import InputError
+from scant.report.gif import pass_on, write_gif
 from scant.report.movie import FilmFrame, film_scale, render_dynamics, write_movie
 
 IMAGE = images(100)["corrected"]
@@ -82,3 +84,29 @@ def test_pictures_follow_the_data_and_are_the_same_each_time():
 def test_a_flat_film_has_pictures_too():
     shown = pictures(flat=True)
     assert len(shown) == 3 and np.ptp(shown[0][60:500, 500:1160].astype(int), axis=2).max() > 60
+
+
+def test_a_gif_has_the_chosen_pictures_and_their_speed(tmp_path):
+    kept: list[np.ndarray] = []
+    passed = list(pass_on(moving_squares(5, (450, 1280)), {0, 2, 4}, kept))
+    assert len(passed) == 5 and passed[0].shape == (450, 1280, 3) and [k.shape for k in kept] == [(281, 800, 3)] * 3
+    size = write_gif(tmp_path / "a.gif", kept, fps=8)
+    assert size == (tmp_path / "a.gif").stat().st_size and not list(tmp_path.glob("*.partial"))
+    with Image.open(tmp_path / "a.gif") as film:
+        assert (film.n_frames, film.size, film.info["loop"]) == (3, (800, 281), 0)
+        for n, picture in enumerate(kept):
+            film.seek(n)
+            assert film.info["duration"] in (120, 130)
+            np.testing.assert_allclose(np.asarray(film.convert("RGB"), int), picture.astype(int), atol=40)
+    write_gif(tmp_path / "b.gif", kept, fps=8)
+    assert (tmp_path / "b.gif").read_bytes() == (tmp_path / "a.gif").read_bytes()
+
+
+def test_a_gif_too_large_is_made_narrower(tmp_path, monkeypatch):
+    monkeypatch.setattr("scant.report.gif.MOST_BYTES", 150_000)
+    noise = np.random.default_rng(0).integers(0, 255, (2, 400, 800, 3), dtype=np.uint8)
+    assert write_gif(tmp_path / "a.gif", list(noise)) < 150_000
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.width < 800
+    with pytest.raises(InputError, match="no pictures"):
+        write_gif(tmp_path / "none.gif", [])

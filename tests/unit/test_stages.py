@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,13 @@ def test_voltage_in_the_file_counts_and_acquisition_overrides():
     known = Acquisition(movie="m.tif", cs_um=-13.0, defocus_angstrom=-45.0)
     assert dataset_facts(SOURCE, known, Path())["optics"]["voltage_kv"] == 80.0
     assert dataset_facts(SOURCE, known.model_copy(update={"voltage_kV": 60.0}), Path())["optics"]["voltage_kv"] == 60.0
+
+
+def test_a_pixel_size_in_the_file_that_shows_no_lattice_is_not_used():
+    facts = dataset_facts(replace(SOURCE, pixel_size_angstrom=62.8), Acquisition(movie="m.tif"), Path())
+    assert (facts["pixel_size_angstrom"], facts["pixel_size_in_file_angstrom"]) == (None, 62.8)
+    assert "pixel size 62.8 A (none that shows a lattice)" in " ".join(facts["missing"])
+    assert dataset_facts(replace(SOURCE, pixel_size_angstrom=0.2), Acquisition(movie="m.tif"), Path())["pixel_size_angstrom"] == 0.2
 
 
 def test_a_crystal_without_a_prior_stays_in_two_dimensions(tmp_path):

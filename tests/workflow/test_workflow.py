@@ -11,6 +11,7 @@ import time
 import polars as pl
 import pytest
 from house import CONFIG, PRODUCTS, House
+from scant.columns import TABLES
 
 AFTER_ANNEAL = {"anneal", "validate", "analyse_frames", "analyse", "dose_twins", "dose", "report", "movie", "checks", "complete", "all"}
 
@@ -24,6 +25,16 @@ def test_every_product_is_there_and_fits_the_others(finished):
     assert atoms.group_by("frame").len()["len"].min() > 80
     assert atoms["sigma_z_angstrom"].min() > 0
     assert len(pl.read_parquet(finished.results / "md.parquet")) == 5
+
+
+def test_every_column_of_every_table_is_documented(finished):
+    """And none that is not there: lib/scant/columns.py, from which workflow/COLUMNS.md is made."""
+    tables = {str(path.relative_to(finished.results)) for path in finished.results.glob("*.parquet")}
+    tables |= {f"dose/{name}.parquet" for name in ("bound", "defocus")}
+    assert tables == {name for name, table in TABLES.items() if not table.on_request}
+    for name in tables:
+        found, documented = set(pl.read_parquet_schema(finished.results / name)), set(TABLES[name].columns)
+        assert found == documented, f"{name}: undocumented {found - documented}, absent {documented - found}"
 
 
 def test_structures_are_near_the_truth(finished, repository):

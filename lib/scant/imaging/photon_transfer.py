@@ -203,7 +203,10 @@ def _differences(signal: np.ndarray, good: np.ndarray) -> tuple[float, np.ndarra
     mean = (scaled * clean).sum(0) / clean.sum(0).clip(1)
     differences = np.diff(scaled, axis=0)
     pairs = clean[1:] & clean[:-1]
-    kept = pairs & (np.abs(differences) < _HIT_SIGMA * np.sqrt(np.mean(differences[pairs] ** 2)))
+    power = float(np.mean(differences[pairs] ** 2)) if pairs.any() else 0.0
+    if power == 0:
+        raise CalibrationError("neighbouring frames are equal wherever both are good: no noise to measure; is this a movie of raw frames?")
+    kept = pairs & (np.abs(differences) < _HIT_SIGMA * np.sqrt(power))
     differences[~kept] = 0
     return level, mean, differences, kept
 

@@ -17,7 +17,7 @@ from scant.io.ser import open_ser, ser_of_emi
 from scant.io.source import MovieSource, Opened
 from scant.io.tiff import open_tiff
 
-__all__ = ["MAX_BYTES", "MovieSource", "open_movie", "read_frames"]
+__all__ = ["MAX_BYTES", "MovieSource", "open_movie", "read_frames", "read_reference"]
 
 MAX_BYTES = 64 * 2**20
 # deflate reaches 1,030 on blanks; sparse counted frames stay under 200
@@ -70,6 +70,14 @@ def read_frames(source: MovieSource, start: int, stop: int) -> np.ndarray:
             "the file changed since it was opened"
         )
     return np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
+
+
+def read_reference(path: str | None) -> np.ndarray | None:
+    """Mean (y, x) float32 over the frames of a dark or flat reference; None for none. Errors as `open_movie`."""
+    if path is None:
+        return None
+    source = open_movie(path)
+    return read_frames(source, 0, source.n_frames).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _open(file: Path) -> Opened:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from scant.config import Acquisition
 from scant.io.source import MovieSource
@@ -19,7 +20,7 @@ def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -
     """Facts for ingest/facts.json: shape, sizes, references, optics (None when incomplete) and sentences on what is missing."""
     values = acquisition.model_dump(mode="json")
     values["voltage_kV"] = acquisition.voltage_kV or source.voltage_kv
-    pixel = acquisition.pixel_size_angstrom or source.pixel_size_angstrom
+    pixel = acquisition.pixel_size_angstrom or usable_pixel_size_angstrom(source)
     unset = [key for key in OPTICS_KEYS if values[key] is None]
     missing = []
     if unset:
@@ -29,7 +30,8 @@ def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -
     if without_prior:
         missing.append(f"no interatomic prior for {', '.join(without_prior)}: atoms are located in 2D, heights and MD are left out")
     if pixel is None:
-        missing.append("pixel size unset in the file and in acquisition.yaml: it is taken from the lattice")
+        found = "unset" if source.pixel_size_angstrom is None else f"{source.pixel_size_angstrom:g} A (none that shows a lattice)"
+        missing.append(f"pixel size {found} in the file and unset in acquisition.yaml: it is taken from the lattice")
     for kind in ("dark", "flat"):
         if values[kind] is None:
             missing.append(f"no {kind} reference: {'taken as zero' if kind == 'dark' else 'a polynomial through the movie stands in'}")
@@ -53,6 +55,14 @@ def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -
         "optics": None if unset or without_prior else nominal_optics(values),
         "missing": missing,
     }
+
+
+def usable_pixel_size_angstrom(source: MovieSource) -> float | None:
+    """The file's pixel size where acquisition.yaml would accept it: exports of overviews and of other programs state up to micrometres."""
+    try:
+        return Acquisition(movie="-", pixel_size_angstrom=source.pixel_size_angstrom).pixel_size_angstrom
+    except ValidationError:
+        return None
 
 
 def nominal_optics(values: dict[str, Any]) -> dict[str, Any]:

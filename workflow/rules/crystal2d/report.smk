@@ -61,7 +61,7 @@ rule report:
 
 
 rule movie:
-    message: "{wildcards.name}: dynamics.mp4"
+    message: "{wildcards.name}: dynamics.mp4, dynamics.gif"
     input:
         facts=product("ingest/facts.json"),
         calibration=product("calibration.json"),
@@ -70,6 +70,7 @@ rule movie:
         frames=product("frames.parquet"),
     output:
         movie=report(product("dynamics.mp4"), category="{name}", caption="../../report/movie.rst"),
+        gif=product("dynamics.gif"),
     log: log_of("movie")
     benchmark: benchmark_of("movie")
     params:

@@ -6,7 +6,7 @@ from scant.imaging.temporal import sample_frames
 from scant.io.jobs import job
 from scant.io.ledger import good_frames
 from scant.io.logs import say
-from scant.io.readers import open_movie, read_frames
+from scant.io.readers import read_reference
 from scant.io.store import read_frames as read_stored
 from scant.io.structures import read_tables
 from scant.stages.calibration import read_json, write_json, write_record
@@ -21,8 +21,8 @@ def run(inputs, outputs, params):
     sampled = good[sample_frames(len(good), params.settings["n_frames"])]
     middle = max(0, len(good) // 2 - CONSECUTIVE_FRAMES // 2)
     references = References(
-        dark_adu=reference(facts["dark"]),
-        flat_adu=reference(facts["flat"]),
+        dark_adu=read_reference(facts["dark"]),
+        flat_adu=read_reference(facts["flat"]),
         gain_adu_per_electron=facts["gain_adu_per_electron"],
         pixel_size_angstrom=facts["pixel_size_angstrom"],
         dose_e_per_angstrom2=facts["dose_e_per_angstrom2"],
@@ -42,14 +42,6 @@ def run(inputs, outputs, params):
 
 def frames(store, numbers):
     return np.stack([read_stored(store, int(n), int(n) + 1)[0] for n in numbers])
-
-
-def reference(path):
-    """Mean over the frames of a dark or flat reference."""
-    if path is None:
-        return None
-    source = open_movie(path)
-    return read_frames(source, 0, source.n_frames).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 if __name__ == "__main__":
