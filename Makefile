@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
+SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: help setup setup-gpu setup-unet demo test test-slow bench-structures bench scale lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo test test-slow slurm-test bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,10 +32,14 @@ test: setup ## lint, types and the tests of every commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not slurm"
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
+
+slurm-test: setup ## the workflow on a SLURM cluster of two virtual nodes (root; installs Debian's packages)
+	command -v slurmctld >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES) >/dev/null; }
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -m slurm tests/slurm
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py

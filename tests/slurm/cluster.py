@@ -212,7 +212,13 @@ class Cluster:
             time.sleep(0.2)
 
     def _munged(self) -> list[str]:
-        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "seed-file": "munge.seed", "log-file": "munge.log"}
+        files = {
+            "key-file": "munge.key",
+            "socket": "munge.socket",
+            "pid-file": "munge.pid",
+            "seed-file": "munge.seed",
+            "log-file": "munge.log",
+        }
         return ["munged", "--foreground", "--force", *(f"--{option}={self.folder / name}" for option, name in files.items())]
 
     def _write_files(self) -> None:
