@@ -5,7 +5,7 @@ BIN = .venv/bin
 RUN = $(BIN)/python
 SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: help setup setup-gpu setup-unet demo test test-slow slurm-test bench-structures bench scale lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo test test-slow slurm-packages slurm-test bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,8 +37,10 @@ test: setup ## lint, types and the tests of every commit
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
 
-slurm-test: setup ## the workflow on a SLURM cluster of two virtual nodes (root; installs Debian's packages)
+slurm-packages:
 	command -v slurmctld >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES) >/dev/null; }
+
+slurm-test: setup slurm-packages ## the workflow on a SLURM cluster of two virtual nodes (root; installs Debian's packages)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -m slurm tests/slurm
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)

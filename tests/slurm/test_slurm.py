@@ -24,7 +24,6 @@ TINY = CONFIG | {
     "device": "cpu",
     "calibrate": {"optics_frames": 1},
     "anneal": CONFIG["anneal"] | {"frames_per_batch": 1},
-    "dose": CONFIG["dose"] | {"doses_e_per_angstrom2": [20000]},
     "report": {"movie_frames": 1, "viewer_frames": 1},
 }
 # Every job boots Snakemake twice; in groups the whole movie is eight jobs.
@@ -65,12 +64,16 @@ class Runs:
     def finish(self, process: subprocess.Popen) -> None:
         assert process.wait(RUN_TIMEOUT_S) == 0, self.log.read_text()[-6000:]
 
-    def wait_for_script(self, rule: str, since: float) -> dict[str, str]:
+    def wait_for_script(self, rule: str, since: float, process: subprocess.Popen) -> dict[str, str]:
         """The job of a rule whose script is at work."""
-        job = self.cluster.wait_for_job(rule, "RUNNING", RUN_TIMEOUT_S)
         logs = self.house.results / "logs"
-        wait_until(lambda: any(log.stat().st_mtime > since for log in [*logs.glob(f"{rule}/*.log"), *logs.glob(f"{rule}.log")]))
-        return job
+
+        def at_work() -> bool:
+            assert process.poll() is None, self.log.read_text()[-6000:]
+            return any(log.stat().st_mtime > since for log in [*logs.glob(f"{rule}/*.log"), *logs.glob(f"{rule}.log")])
+
+        wait_until(at_work, RUN_TIMEOUT_S)
+        return self.cluster.wait_for_job(rule, "RUNNING", 10)
 
 
 def wait_until(ready: Callable[[], bool], timeout_s: float = 120) -> None:
@@ -100,9 +103,9 @@ def disturbed(local, tmp_path_factory, repository, cluster) -> Runs:
     """A finished run on the cluster: its annealing was cancelled while at work, and the node of another job crashed."""
     runs = Runs(tmp_path_factory.mktemp("slurm"), repository, cluster)
     process = runs.start(*PROFILE, *ROUTED)
-    runs.cancelled = runs.wait_for_script("anneal", 0)
+    runs.cancelled = runs.wait_for_script("anneal", 0, process)
     cluster.command("scancel", runs.cancelled["JobId"])
-    runs.crashed = runs.wait_for_script("dose_twins", 0)
+    runs.crashed = runs.wait_for_script("dose_twins", 0, process)
     cluster.crash_node(runs.crashed["NodeList"])
     wait_until(lambda: state_of(cluster, runs.crashed) != "RUNNING")
     cluster.revive_node(runs.crashed["NodeList"])
@@ -157,7 +160,7 @@ def test_a_job_that_outlived_its_killed_run_ends_when_the_next_run_begins(local,
     expected, began = before.read_bytes(), time.time()
     again = [*PROFILE, "--rerun-triggers", "mtime", "--forcerun", "calibrate_optics", "--until", "calibrate_optics"]
     process = runs.start(*again)
-    orphan = runs.wait_for_script("calibrate_optics", began)
+    orphan = runs.wait_for_script("calibrate_optics", began, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     # longer than a job on the run's own host needs to follow it
