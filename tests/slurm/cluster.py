@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 PACKAGES = "slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
-COMMANDS = ("sbatch", "srun", "salloc", "squeue", "scancel", "scontrol", "sinfo", "sacct", "sacctmgr", "sprio")
+COMMANDS = ("sbatch", "srun", "salloc", "squeue", "scancel", "scontrol", "sinfo", "sacct", "sacctmgr")
 NODES = ("node1", "node2")
 GPU_NODE = "node2"
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
@@ -212,14 +212,9 @@ class Cluster:
             time.sleep(0.2)
 
     def _munged(self) -> list[str]:
-        files = {
-            "key-file": "munge.key",
-            "socket": "munge.socket",
-            "pid-file": "munge.pid",
-            "seed-file": "munge.seed",
-            "log-file": "munge.log",
-        }
-        return ["munged", "--foreground", "--force", *(f"--{option}={self.folder / name}" for option, name in files.items())]
+        names = ("key-file", "socket", "pid-file", "seed-file", "log-file")
+        files = [f"--{name}={self.folder}/munge.{name.removesuffix('-file')}" for name in names]
+        return ["munged", "--foreground", "--force", *files]
 
     def _write_files(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
