@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
+SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: help setup setup-gpu setup-unet demo test test-slow faults bench-structures bench scale lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo test test-slow faults slurm-packages slurm-test bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,13 +32,19 @@ test: setup ## lint, types and the tests of every commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not slurm"
 
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
 
 faults: setup ## every row of tests/faults/README.md: damage, kills, full disks, hostile input (over an hour)
 	$(BIN)/pytest -q -m fault
+
+slurm-packages:
+	command -v slurmctld >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES) >/dev/null; }
+
+slurm-test: setup slurm-packages ## the workflow on a SLURM cluster of two virtual nodes (root; installs Debian's packages)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -m slurm tests/slurm
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from scant.addresses import scheduler_problem
 from scant.errors import ConfigError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -205,6 +206,13 @@ class Config(Leaf):
     validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
     dose: DoseSettings = DoseSettings()
     report: ReportSettings = ReportSettings()
+
+    @field_validator("scheduler_address")
+    @classmethod
+    def _no_open_port(cls, address: str | None) -> str | None:
+        if address is not None and (problem := scheduler_problem(address)):
+            raise ValueError(problem)
+        return address
 
     @model_validator(mode="before")
     @classmethod

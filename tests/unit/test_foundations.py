@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,3 +98,15 @@ def test_a_results_folder_belongs_to_one_run_and_a_killed_one_leaves_no_lock(tmp
     process.wait()
     process.stdout.close()
     lock_results(str(tmp_path)).close()
+
+
+def test_a_job_on_another_host_ends_when_a_later_run_takes_the_lock(tmp_path):
+    with lock_results(str(tmp_path)) as lock:
+        owner = Path(lock.name).read_text().strip()
+        environment = {**os.environ, "SCANT_RUN": "another-host:1", "SCANT_LOCK": f"{lock.name}:{owner}"}
+        follow = "import time; from scant.io.runs import follow_run; follow_run(); time.sleep(60)"
+        job = subprocess.Popen([sys.executable, "-c", follow], env=environment, start_new_session=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            job.wait(3)
+    with lock_results(str(tmp_path)):
+        assert job.wait(20) == -signal.SIGKILL

@@ -36,7 +36,7 @@ def lock_this_run():
         RESULTS_LOCK = lock_results(RESULTS)
     except ScantError as error:
         raise WorkflowError(str(error)) from None
-    announce_run()
+    announce_run(RESULTS_LOCK)
 
 
 def go_on_after_mending():

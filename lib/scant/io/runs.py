@@ -2,7 +2,8 @@
 
 The lock is the kernel's (flock), so it is gone with its process, however that ended: the same command resumes after a kill -9
 without unlocking by hand. A job left over from a killed run would still write the outputs that the next run makes again, so
-every job watches the process that started it.
+every job watches the process that started it. From another machine it cannot: there it watches the lock, and ends once a later
+run has taken it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TextIO
 
 from scant.errors import ScantError
 
-RUN_VARIABLE = "SCANT_RUN"
+RUN_VARIABLE, LOCK_VARIABLE = "SCANT_RUN", "SCANT_LOCK"
 LOCK_NAME = ".scant.lock"
 POLL_S = 0.5
 ORPHANS_S = 5.0
@@ -46,27 +47,47 @@ def lock_results(results: str) -> TextIO:
                 raise ScantError(f"{path}: another run works on this folder ({owner}); wait for it, or give another `results:`") from None
             time.sleep(POLL_S)
     handle.truncate(0)
-    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    # numbers of processes are used again; the time tells a later run from an earlier one
+    handle.write(f"process {os.getpid()} on {socket.gethostname()} since {time.time():.3f}\n")
     handle.flush()
     return handle
 
 
-def announce_run() -> None:
+def announce_run(lock: TextIO) -> None:
     """Tell the jobs that this process starts whom to follow."""
     os.environ[RUN_VARIABLE] = f"{socket.gethostname()}:{os.getpid()}"
+    os.environ[LOCK_VARIABLE] = f"{Path(lock.name).resolve()}:{_owner(lock.name)}"
 
 
 def follow_run() -> None:
-    """End this process, workers and all, when the run that started it is gone; nothing happens on another machine than the run's."""
+    """End this process, workers and all, when the run that started it is gone, or, on another machine, followed by a later one."""
     host, _, pid = os.environ.get(RUN_VARIABLE, "").rpartition(":")
+    lock, _, owner = os.environ.get(LOCK_VARIABLE, "").rpartition(":")
     if host == socket.gethostname():
         threading.Thread(target=_watch, args=(int(pid),), daemon=True, name="follow-run").start()
+    elif lock:
+        threading.Thread(target=_watch_lock, args=(lock, owner), daemon=True, name="follow-lock").start()
 
 
 def _watch(pid: int) -> None:
     while _alive(pid):
         time.sleep(POLL_S)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _watch_lock(lock: str, owner: str) -> None:
+    while _owner(lock) in (owner, ""):
+        time.sleep(POLL_S)
+    # The step's Snakemake is in this process group. It must not tidy up after a failed script: the later run makes the same files.
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _owner(lock: str) -> str:
+    """What the lock says; empty for a moment while it changes hands, or while a shared file system does not answer."""
+    try:
+        return Path(lock).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _alive(pid: int) -> bool:

@@ -15,7 +15,6 @@ import importlib.util
 import logging
 import multiprocessing
 import os
-import re
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ import dask
 import distributed
 from distributed.scheduler import KilledWorker
 
+from scant.addresses import scheduler_problem
 from scant.errors import ConfigError, DeviceError, FrameFailure
 from scant.io.guard import Limits, Outcome, last_words, lost_worker, run_batch
 from scant.xp import free_memory_bytes
@@ -56,7 +56,6 @@ DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
 }
-LOOPBACK = re.compile(r"(tcp://)?(127\.\d+\.\d+\.\d+|localhost|\[::1\]):\d+")
 
 
 @dataclass
@@ -134,8 +133,8 @@ def _check(frames: Sequence[int], n_workers: int, batch_frames: int | None, addr
         raise ConfigError(f"n_workers {n_workers}, batch_frames {batch_frames}: each must be at least 1")
     if len(set(frames)) != len(frames):
         raise ConfigError(f"{len(frames) - len(set(frames))} frames are given twice; give each frame once")
-    if address is not None and not address.startswith("tls://") and not LOOPBACK.fullmatch(address):
-        raise ConfigError(f"scheduler {address}: only tcp://127.0.0.1:PORT or tls://HOST:PORT; an open Dask port runs anyone's code")
+    if address is not None and (problem := scheduler_problem(address)):
+        raise ConfigError(problem)
 
 
 def _run_all(client: distributed.Client, work: _Work, report: Callable[[], None]) -> None:
@@ -235,6 +234,10 @@ def _local_client(n_workers: int, folder: str, module: str) -> Iterator[distribu
 def _remote_client(address: str) -> Iterator[distributed.Client]:
     try:
         client = distributed.Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except TypeError as error:
+        raise ConfigError(
+            f"scheduler {address}: {error}; name the certificates in DASK_DISTRIBUTED__COMM__TLS__* (profiles/README.md)"
+        ) from error
     except (OSError, TimeoutError, ValueError) as error:
         raise DeviceError(
             f"scheduler {address}: no answer within {CONNECT_TIMEOUT_S} s ({error}); start it, or unset the address"
