@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 TABLES = ("atoms", "bonds", "surface", "frames", "md", "dose", "failures")
 KILLS = 100
-LONGEST_S = 40.0
+LONGEST_S = 24.0
 
 
 def same_values(one: House, other: House) -> None:
@@ -45,7 +45,7 @@ def test_a_hundred_kills_cost_nothing_but_the_jobs_in_flight(finished, tmp_path,
         n_runs += 1
         while not (house.results / "complete.json").exists():
             started = job_starts(house)
-            ended = run_for(house, moments.uniform(5.0, LONGEST_S) if n_kills < KILLS else None)
+            ended = run_for(house, moments.uniform(4.0, LONGEST_S) if n_kills < KILLS else None)
             n_kills += not ended
             redone = [log for log, n in job_starts(house).items() if started.get(log, 0) and n > started[log]]
             assert len(redone) <= 2, f"after kill {n_kills}, more was made again than two workers had in hand: {redone}"
