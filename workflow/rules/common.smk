@@ -1,6 +1,7 @@
 """What all rules share: the validated configuration, paths, blocks, resources. No stage's own logic."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
 MAX_CLUSTER_JOBS = 1000
+CORES_VARIABLE = "SCANT_CORES"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
 
 
@@ -29,6 +31,7 @@ def lock_this_run():
     except ScantError as error:
         raise WorkflowError(str(error)) from None
     announce_run(RESULTS_LOCK)
+    os.environ[CORES_VARIABLE] = str(workers())
 
 
 def params_for(stage):
@@ -109,8 +112,11 @@ def memory_mb(frames_in_memory, base_mb=1200):
 
 
 def workers():
-    """Threads of a block's job: each becomes a Dask worker process."""
-    return max(1, workflow.cores or 1)
+    """Threads of a block's job: each becomes a Dask worker process.
+
+    Inside a SLURM job Snakemake has all cores of the node, which may be more than the job was given: the run's own number counts.
+    """
+    return int(os.environ.get(CORES_VARIABLE, 0)) or max(1, workflow.cores or 1)
 
 
 def worker_memory_mb(frames_each):
