@@ -126,10 +126,10 @@ def test_lost_jobs_are_run_again_and_the_products_are_those_of_a_local_run(distu
 def test_rules_land_where_they_should(disturbed, cluster):
     gpu = {job["Partition"] + " " + job["NodeList"] for job in jobs_of(cluster, "anneal")}
     assert gpu == {"gpu node2"}
-    assert all("gres/gpu=1" in job["TRES"] for job in jobs_of(cluster, "anneal"))
+    assert all(job["TresPerJob"] == "gres:gpu:1" for job in jobs_of(cluster, "anneal"))
     others = [job for job in cluster.jobs() if not job["Comment"].startswith("rule_anneal_")]
     assert {job["Partition"] for job in others} == {"cpu"}
-    assert not any("gpu" in job["TRES"] for job in others)
+    assert not any("TresPerJob" in job for job in others)
     (validate,) = jobs_of(cluster, "validate")
     assert (validate["TimeLimit"], validate["MinMemoryNode"], validate["NumCPUs"]) == ("01:17:00", "1234M", "1")
     assert len(others) < 12
@@ -149,7 +149,7 @@ def test_gpu_without_a_gpu_is_a_clear_error_in_the_gpu_partition(disturbed, clus
     finally:
         disturbed.house.write_config(TINY)
     (job,) = [job for job in cluster.jobs() if job["JobId"] not in known]
-    assert job["Partition"] == "gpu" and "gres/gpu=1" in job["TRES"]
+    assert job["Partition"] == "gpu" and job["TresPerJob"] == "gres:gpu:1"
     assert "device: gpu was asked for, but" in disturbed.log.read_text()
 
 

@@ -25,7 +25,7 @@ except ScantError as error:
 RESULTS = CONFIG.results.rstrip("/")
 WORKERS = {"scheduler_address": CONFIG.scheduler_address, "timeout_s": CONFIG.frame_timeout_s}
 MAX_CLUSTER_JOBS = 1000
-MENDED_VARIABLE = "SCANT_MENDED"
+MENDED_VARIABLE, CORES_VARIABLE = "SCANT_MENDED", "SCANT_CORES"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
 
 
@@ -37,6 +37,7 @@ def lock_this_run():
     except ScantError as error:
         raise WorkflowError(str(error)) from None
     announce_run(RESULTS_LOCK)
+    os.environ[CORES_VARIABLE] = str(workers())
 
 
 def go_on_after_mending():
@@ -124,8 +125,11 @@ def memory_mb(frames_in_memory, base_mb=1200):
 
 
 def workers():
-    """Threads of a block's job: each becomes a Dask worker process."""
-    return max(1, workflow.cores or 1)
+    """Threads of a block's job: each becomes a Dask worker process.
+
+    Inside a SLURM job Snakemake has all cores of the node, which may be more than the job was given: the run's own number counts.
+    """
+    return int(os.environ.get(CORES_VARIABLE, 0)) or max(1, workflow.cores or 1)
 
 
 def worker_memory_mb(frames_each):

@@ -21,6 +21,10 @@ from scant.errors import ScantError
 
 RUN_VARIABLE, LOCK_VARIABLE = "SCANT_RUN", "SCANT_LOCK"
 LOCK_NAME = ".scant.lock"
+# BLAS and the like add up in another order with another number of threads: the bits must not depend on the machine's cores.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "BLOSC_NTHREADS"), "1"
+)
 POLL_S = 0.5
 ORPHANS_S = 5.0
 
@@ -54,7 +58,8 @@ def lock_results(results: str) -> TextIO:
 
 
 def announce_run(lock: TextIO) -> None:
-    """Tell the jobs that this process starts whom to follow."""
+    """Tell the jobs that this process starts whom to follow, and to compute in one thread each: processes are what runs side by side."""
+    os.environ.update(ONE_THREAD)
     os.environ[RUN_VARIABLE] = f"{socket.gethostname()}:{os.getpid()}"
     os.environ[LOCK_VARIABLE] = f"{Path(lock.name).resolve()}:{_owner(lock.name)}"
 

@@ -33,6 +33,7 @@ from distributed.scheduler import KilledWorker
 from scant.addresses import scheduler_problem
 from scant.errors import ConfigError, DeviceError, FrameFailure
 from scant.io.guard import Limits, Outcome, last_words, lost_worker, run_batch
+from scant.io.runs import ONE_THREAD
 from scant.xp import free_memory_bytes
 
 TRIES_MAX, HANGS_MAX = 3, 2
@@ -40,9 +41,6 @@ CONNECT_TIMEOUT_S = 5
 NO_WORKER_TIMEOUT_S = 60.0
 PROGRESS_EVERY_S = 5.0
 TASK_S, TASK_FRAMES_MAX = 0.3, 64
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "BLOSC_NTHREADS"), "1"
-)
 # The kernels' temporaries of a few MB come and go a hundred times a second. Dask tells glibc to hand every one back to the kernel,
 # which doubles the annealer's CPU time; these keep them in the process.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TOP_PAD_": str(2**26)}
