@@ -6,6 +6,7 @@ min_version("9.0")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/run.smk"
 include: "workflow/rules/crystal2d/simulate.smk"
 include: "workflow/rules/crystal2d/ingest.smk"
 include: "workflow/rules/crystal2d/calibrate.smk"

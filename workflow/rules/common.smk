@@ -5,15 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from scant.commands.plan import bytes_to_come, disk_problem, free_bytes, movie_facts, short
 from scant.commands.verify import prepare_rerun
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
 from scant.imaging.average import window_for_dose
-from scant.io.runs import announce_run, lock_results
-from scant.plan import job_memory_mb, plan, worker_job_memory_mb
+from scant.plan import job_memory_mb, worker_job_memory_mb
 from scant.provenance import code_digest
-from scant.xp import resolve_device
 
 try:
     CONFIG = parse_config({key: value for key, value in config.items()})
@@ -24,27 +21,8 @@ except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
 WORKERS = {"scheduler_address": CONFIG.scheduler_address, "timeout_s": CONFIG.frame_timeout_s}
-MAX_CLUSTER_JOBS = 1000
-MENDED_VARIABLE, CORES_VARIABLE = "SCANT_MENDED", "SCANT_CORES"
+CORES_VARIABLE = "SCANT_CORES"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts" / "crystal2d"
-
-
-def lock_this_run():
-    """Refuse a second run on the same results; the lock is gone with this process."""
-    global RESULTS_LOCK
-    try:
-        RESULTS_LOCK = lock_results(RESULTS)
-    except ScantError as error:
-        raise WorkflowError(str(error)) from None
-    announce_run(RESULTS_LOCK)
-    os.environ[CORES_VARIABLE] = str(workers())
-
-
-def go_on_after_mending():
-    """The first pass made damaged products again, those alone; the same command now does the rest, which finds their contents unchanged."""
-    if DAMAGED and not workflow.dag_settings.targets and MENDED_VARIABLE not in os.environ:
-        os.environ[MENDED_VARIABLE] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
 
 
 def params_for(stage):
@@ -135,19 +113,3 @@ def workers():
 def worker_memory_mb(frames_each):
     """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie."""
     return lambda w, attempt: attempt * worker_job_memory_mb(frames_each, workers(), frame_bytes(w.name))
-
-
-def show_plan():
-    """Say what the run will take; refuse it when the disk cannot hold what is still to come, or the device is not there."""
-    jobs_at_once = 1 if workflow.local_exec else min(workflow.nodes, MAX_CLUSTER_JOBS)
-    try:
-        if workflow.local_exec:
-            resolve_device(CONFIG.device)
-        plans = [plan(CONFIG, name, movie_facts(CONFIG, name), workers() * jobs_at_once, workers()) for name in CONFIG.names]
-    except ScantError as error:
-        raise WorkflowError(str(error)) from None
-    for each in plans:
-        print("\n".join(short(each)), file=sys.stderr)
-    problem = disk_problem(RESULTS, bytes_to_come(CONFIG, plans), free_bytes(RESULTS))
-    if problem:
-        raise WorkflowError(problem)

@@ -1,0 +1,43 @@
+"""What a run does before its first job and after its last: lock, plan, and a second pass where damaged products were made again."""
+
+from scant.commands.plan import bytes_to_come, disk_problem, free_bytes, movie_facts, short
+from scant.io.runs import announce_run, lock_results
+from scant.plan import plan
+from scant.xp import resolve_device
+
+MAX_CLUSTER_JOBS = 1000
+MENDED_VARIABLE = "SCANT_MENDED"
+
+
+def lock_this_run():
+    """Refuse a second run on the same results; the lock is gone with this process."""
+    global RESULTS_LOCK
+    try:
+        RESULTS_LOCK = lock_results(RESULTS)
+    except ScantError as error:
+        raise WorkflowError(str(error)) from None
+    announce_run(RESULTS_LOCK)
+    os.environ[CORES_VARIABLE] = str(workers())
+
+
+def show_plan():
+    """Say what the run will take; refuse it when the disk cannot hold what is still to come, or the device is not there."""
+    jobs_at_once = 1 if workflow.local_exec else min(workflow.nodes, MAX_CLUSTER_JOBS)
+    try:
+        if workflow.local_exec:
+            resolve_device(CONFIG.device)
+        plans = [plan(CONFIG, name, movie_facts(CONFIG, name), workers() * jobs_at_once, workers()) for name in CONFIG.names]
+    except ScantError as error:
+        raise WorkflowError(str(error)) from None
+    for each in plans:
+        print("\n".join(short(each)), file=sys.stderr)
+    problem = disk_problem(RESULTS, bytes_to_come(CONFIG, plans), free_bytes(RESULTS))
+    if problem:
+        raise WorkflowError(problem)
+
+
+def go_on_after_mending():
+    """The first pass made damaged products again, those alone; the same command now does the rest, which finds their contents unchanged."""
+    if DAMAGED and not workflow.dag_settings.targets and MENDED_VARIABLE not in os.environ:
+        os.environ[MENDED_VARIABLE] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
