@@ -20,6 +20,7 @@ from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_f
 from scant.errors import InputError
 
 Estimate = Literal["noisy", "posterior_mean"]
+BOND_CUTOFF_ANGSTROM = 1.85
 SCHEMA = {
     "frame": pl.Int64,
     "id_a": pl.Int64,
@@ -42,7 +43,7 @@ class FrameBonds:
 
 def frame_bonds(
     atoms: FrameAtoms,
-    cutoff_angstrom: float = 1.85,
+    cutoff_angstrom: float = BOND_CUTOFF_ANGSTROM,
     error_correlation: float = 0.0,
     estimate: Estimate = "noisy",
 ) -> FrameBonds:
@@ -70,7 +71,7 @@ def frame_bonds(
 
 def bond_table(
     atoms: pl.DataFrame,
-    cutoff_angstrom: float = 1.85,
+    cutoff_angstrom: float = BOND_CUTOFF_ANGSTROM,
     error_correlation: float = 0.0,
     estimate: Estimate = "noisy",
 ) -> pl.DataFrame:

@@ -1,7 +1,8 @@
-"""Bonds, strain and curvature of one block's structures."""
+"""Bonds, strain, curvature and pyramidalisation of one block's structures."""
 
 from scant.analysis.bonds import bond_table
 from scant.analysis.curvature import curvature_table
+from scant.analysis.pyramidalisation import pyramidalisation_table
 from scant.analysis.strain import strain_table
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
@@ -17,7 +18,9 @@ def analyse_frames(inputs, outputs, params):
         atoms = atoms_in_2d(atoms, read_table(inputs.ids), calibration["pixel_size_angstrom"], calibration["species"])
     provenance = record("analyse", seed=params.seed, params={}, code=params.code)
     bonds = bond_table(atoms, estimate="posterior_mean")
-    surface = strain_table(atoms, calibration["lattice_constant_angstrom"]).join(curvature_table(atoms), on=["frame", "id"], how="left")
+    surface = strain_table(atoms, calibration["lattice_constant_angstrom"])
+    for table in (curvature_table(atoms), pyramidalisation_table(atoms)):
+        surface = surface.join(table, on=["frame", "id"], how="left")
     write_table(outputs.atoms, atoms, provenance)
     write_table(outputs.bonds, bonds, provenance)
     write_table(outputs.surface, surface, provenance)
