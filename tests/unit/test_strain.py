@@ -85,3 +85,24 @@ def test_without_heights_the_plane_is_still_there():
 
 def test_too_few_atoms_give_nan():
     assert np.isnan(frame_strain(frame_atoms(np.array([[0.0, 0, 0], [1.42, 0, 0]]))).eps).all()
+
+
+def test_a_sheet_rolled_without_stretch_has_green_strain_zero_though_its_projection_shrinks():
+    radius, x = 60.0, XY[:, 0] - 13
+    rolled = np.column_stack([radius * np.sin(x / radius), XY[:, 1], radius * (1 - np.cos(x / radius))])
+    result = frame_strain(frame_atoms(rolled, (1e-6, 1e-6, 1e-6)))
+    inner = np.isfinite(result.green[:, 0])
+    np.testing.assert_allclose(result.eps[inner, 0], np.cos(x[inner] / radius) - 1, atol=5e-4)
+    # What is left is the curvature inside the two shells: chords are shorter than arcs by (r / R)^2 / 24.
+    assert np.abs(result.green[inner]).max() < (2.46 / radius) ** 2 / 6
+
+
+def test_a_standing_wave_pinned_in_the_plane_is_strained_by_half_the_square_of_its_slope():
+    amplitude, q = 0.5, 2 * np.pi / 40
+    phase = q * (XY @ [0.8, 0.6])
+    result = frame_strain(frame_atoms(sheet(XY, amplitude * np.sin(phase)), (1e-6, 1e-6, 1e-6)))
+    inner = np.isfinite(result.green[:, 0])
+    direction = np.array([0.64, 0.36, 0.48])
+    expected = 0.5 * (amplitude * q * np.cos(phase))[:, None] ** 2 * direction
+    np.testing.assert_allclose(result.green[inner], expected[inner], atol=0.06 * expected.max())
+    np.testing.assert_allclose(result.eps[inner], 0.0, atol=1e-9)
