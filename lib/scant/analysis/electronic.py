@@ -47,7 +47,7 @@ def frame_electrons(atoms: FrameAtoms, samples_angstrom: np.ndarray, lattice_ang
     """Response of one frame of carbon atoms with heights; samples (S, n, 3) of its posterior, at least one; sigma is NaN with one alone."""
     pairs = neighbour_pairs(atoms.xyz_angstrom, BOND_CUTOFF_ANGSTROM)
     zigzag = zigzag_angle_rad(frame_strain(atoms, lattice_angstrom).lattice_angle_rad, valley_rad)
-    responses = [sheet_response(xyz, pairs) for xyz in samples_angstrom]
+    responses = [sheet_response(xyz, pairs, atoms.xyz_angstrom[:, :2]) for xyz in samples_angstrom]
     order = np.array([r.bond_order for r in responses])
     valence = [np.sqrt(3) - sum(np.bincount(end, r.bond_order, len(atoms.ids)) for end in pairs.T) for r in responses]
     field = [pseudo_field_tesla(atoms, xyz, zigzag, lattice_angstrom) for xyz in samples_angstrom]
@@ -64,15 +64,15 @@ def pseudo_field_tesla(atoms: FrameAtoms, xyz_angstrom: np.ndarray, zigzag_rad: 
     return curl_tesla(xyz_angstrom[:, :2], vector_potential_tesla_angstrom(strain, zigzag_rad, BOND_ANGSTROM, DECAY))
 
 
-def sheet_response(xyz_angstrom: np.ndarray, pairs: np.ndarray) -> PiResponse:
-    """Response of a whole sheet of carbon atoms (n, 3), piece by piece; NaN within 9 A of its rim."""
+def sheet_response(xyz_angstrom: np.ndarray, pairs: np.ndarray, sites_angstrom: np.ndarray) -> PiResponse:
+    """Response of a whole sheet of carbon atoms (n, 3) in pieces; the mean sites (n, 2) lay out pieces and rim, NaN within 9 A of it."""
     n_atoms = len(xyz_angstrom)
     bonded = np.bincount(pairs.ravel(), minlength=n_atoms)
-    rim = _distance_to_box(xyz_angstrom)
+    rim = np.minimum(sites_angstrom - sites_angstrom.min(axis=0), sites_angstrom.max(axis=0) - sites_angstrom).min(axis=1)
     beyond = np.where(rim < EDGE_ANGSTROM, np.maximum(BONDS_OF_CARBON - bonded, 0), 0)
     inside = rim >= RIM_ANGSTROM
     whole = PiResponse(np.full(n_atoms, np.nan), np.full(n_atoms, np.nan), np.full(len(pairs), np.nan))
-    for near, own in _pieces(xyz_angstrom):
+    for near, own in _pieces(sites_angstrom):
         decided = own & inside
         mine = near[pairs].all(axis=1)
         number = np.cumsum(near) - 1
@@ -84,15 +84,8 @@ def sheet_response(xyz_angstrom: np.ndarray, pairs: np.ndarray) -> PiResponse:
     return whole
 
 
-def _distance_to_box(xyz_angstrom: np.ndarray) -> np.ndarray:
-    """How far inside the box around all atoms each lies (n,), in the plane."""
-    xy = xyz_angstrom[:, :2]
-    return np.asarray(np.minimum(xy - xy.min(axis=0), xy.max(axis=0) - xy).min(axis=1))
-
-
-def _pieces(xyz_angstrom: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pieces(xy: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Masks (n,) of the atoms of each piece and of those that no other piece decides; pieces without such are left out."""
-    xy = xyz_angstrom[:, :2]
     low, size = xy.min(axis=0), np.ptp(xy, axis=0)
     count = np.where((size <= LARGEST_PIECE_ANGSTROM).all(), 1, np.ceil(size / CORE_ANGSTROM)).astype(int)
     cell = np.minimum((xy - low) / size * count, count - 1).astype(int)
