@@ -82,7 +82,7 @@ def test_sigma_is_the_scatter_of_the_posterior_and_one_sample_has_none():
         assert known.sum() > 100, name
         spread = spread[known] / np.sqrt(17 / 16)
         assert np.sqrt(np.mean((value - reference)[known] ** 2 / spread**2)) == pytest.approx(np.sqrt(1 / 6 + 1 / 16), rel=0.25), name
-        assert np.sqrt(np.mean(sigma[known] ** 2) / np.mean(spread**2)) == pytest.approx(np.sqrt(7 / 6), rel=0.15), name
+        assert np.sqrt(np.mean(sigma[known] ** 2) / np.mean(spread**2)) == pytest.approx(np.sqrt(7 / 6), rel=0.2), name
     alone = frame_electrons(atoms, samples[:1], LATTICE)
     assert np.isnan(alone.atoms["ldos_per_ev"][1]).all() and np.isfinite(alone.atoms["ldos_per_ev"][0]).any()
     bonds = np.isfinite(few.bond_order)

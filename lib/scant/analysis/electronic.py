@@ -16,6 +16,7 @@ import numpy as np
 from scant.analysis.bonds import BOND_CUTOFF_ANGSTROM
 from scant.analysis.neighbours import FrameAtoms, neighbour_pairs
 from scant.analysis.pi_bands import BOND_ANGSTROM, DECAY, PiResponse, pi_response
+from scant.analysis.posterior_spread import mean_of_samples, posterior_sigma
 from scant.analysis.pseudofield import curl_tesla, vector_potential_tesla_angstrom, zigzag_angle_rad
 from scant.analysis.strain import frame_strain
 
@@ -100,7 +101,4 @@ def _pieces(xy: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _mean_and_sigma(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (n,) over samples (S, n) and its total uncertainty: spread of the posterior, and of a mean of so few samples."""
-    mean = values.mean(axis=0)
-    if len(values) < 2:
-        return mean, np.full_like(mean, np.nan)
-    return mean, values.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(values))
+    return mean_of_samples(values), posterior_sigma(values) * np.sqrt(1 + 1 / len(values))
