@@ -76,6 +76,15 @@ def test_sigma_and_bias_agree_with_scatter():
     assert np.abs(np.nanmean(green, axis=0)).max() < 4 * claimed.max() / np.sqrt(200)
 
 
+def test_a_posterior_mean_lacks_what_a_noisy_estimate_has_too_much():
+    atoms = frame_atoms(sheet(XY, 0.1 * XY[:, 0]), (0.03, 0.03, 0.2))
+    exact = frame_strain(frame_atoms(sheet(XY, 0.1 * XY[:, 0]), (0.0, 0.0, 0.0))).green
+    noisy, posterior = (frame_strain(atoms, estimate=e).green for e in ("noisy", "posterior_mean"))
+    inner = np.isfinite(exact[:, 0])
+    assert (posterior[inner, :2] > exact[inner, :2]).all()
+    np.testing.assert_allclose(0.5 * (noisy + posterior)[inner], exact[inner], atol=1e-12)
+
+
 def test_without_heights_the_plane_is_still_there():
     table = strain_table(atoms_table(1, flat=True))
     assert table["eps_xx"].is_finite().sum() > 100

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 PRODUCTS = (
-    "atoms.parquet", "bonds.parquet", "surface.parquet", "frames.parquet", "md.parquet", "dose.parquet", "failures.parquet",
+    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "frames.parquet", "md.parquet", "dose.parquet", "failures.parquet",
     "structures.extxyz", "calibration.json", "checks.json", "report.html", "dynamics.mp4",
 )  # fmt: skip
 CONFIG = {
@@ -30,7 +30,7 @@ CONFIG = {
     "dose": {"doses_e_per_angstrom2": [3000, 20000], "twins": 1, "view_angstrom": 15},
     "report": {"movie_frames": 3, "viewer_frames": 3},
 }
-AFTER_ANNEAL = {"anneal", "validate", "analyse_frames", "analyse", "dose_twins", "dose", "report", "movie", "checks", "all"}
+AFTER_ANNEAL = {"anneal", "validate", "electrons", "analyse_frames", "analyse", "dose_twins", "dose", "report", "movie", "checks", "all"}
 
 
 class House:
