@@ -10,10 +10,8 @@ import polars as pl
 from scant.io.structures import read_table
 from scant.stages.annealing import ATOMS, CONVERGENCE
 
-ELECTRONS = {
-    "frame": pl.Int64, "id": pl.Int64,
-    **{f"{prefix}{name}": pl.Float64 for name in ("ldos_per_ev", "charge_e", "free_valence", "pseudo_field_tesla") for prefix in ("", "sigma_")},
-}  # fmt: skip
+RESPONSES = ("ldos_per_ev", "charge_e", "free_valence", "pseudo_field_tesla")
+ELECTRONS = {"frame": pl.Int64, "id": pl.Int64, **{f"{prefix}{name}": pl.Float64 for name in RESPONSES for prefix in ("", "sigma_")}}
 ORDERS = {"frame": pl.Int64, "id_a": pl.Int64, "id_b": pl.Int64, "pi_bond_order": pl.Float64, "sigma_pi_bond_order": pl.Float64}
 
 
