@@ -24,8 +24,8 @@ BONDS_OF_CARBON = 3
 RIM_ANGSTROM = 9.0
 # A bond lost this near to the edge of the atoms' box was lost to the view's edge, not to a vacancy.
 EDGE_ANGSTROM = 3.0
-# Cost grows with the third power of a piece: above the largest view that goes in one, cores of 30 A cost least.
-LARGEST_PIECE_ANGSTROM, CORE_ANGSTROM, OVERLAP_ANGSTROM = 58.0, 30.0, 12.0
+# Cost grows with the third power of a piece: a larger view is cut into cores of 16 A, at 10 A from their cuts.
+LARGEST_PIECE_ANGSTROM, CORE_ANGSTROM, OVERLAP_ANGSTROM = 58.0, 16.0, 10.0
 QUANTITIES = ("ldos_per_ev", "charge_e", "free_valence", "pseudo_field_tesla")
 
 
@@ -87,7 +87,7 @@ def sheet_response(xyz_angstrom: np.ndarray, pairs: np.ndarray, sites_angstrom: 
 
 def _pieces(xy: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Masks (n,) of the atoms of each piece and of those that no other piece decides; pieces without such are left out."""
-    low, size = xy.min(axis=0), np.ptp(xy, axis=0)
+    low, size = xy.min(axis=0), np.maximum(np.ptp(xy, axis=0), CORE_ANGSTROM)
     count = np.where((size <= LARGEST_PIECE_ANGSTROM).all(), 1, np.ceil(size / CORE_ANGSTROM)).astype(int)
     cell = np.minimum((xy - low) / size * count, count - 1).astype(int)
     for column in range(count[0]):

@@ -33,12 +33,22 @@ class ExampleImages:
 
 
 @dataclass(frozen=True)
+class Response:
+    """Tables behind the electronic section: electronic response, surface and bonds of all frames."""
+
+    electronic: pl.LazyFrame
+    surface: pl.LazyFrame
+    bonds: pl.LazyFrame
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """What a run has: tables of the data contracts, and None for what it has not.
 
     parameters: {stage: {key: value}} as really used. provenance: {name: value or mapping}. truth: rows of matched atoms
     with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom. dose_summary: `Threshold.summary()`. histograms: measured and
     simulated intensities in electrons. energy: (chains, sweeps) of the example frame. denoisers: tables of `compare_denoisers`.
+    response: None without optics.
     """
 
     name: str
@@ -58,6 +68,7 @@ class ReportInputs:
     histograms: tuple[np.ndarray, np.ndarray] | None = None
     energy: np.ndarray | None = None
     denoisers: tuple[pl.DataFrame, pl.DataFrame] | None = None
+    response: Response | None = None
 
 
 @dataclass(frozen=True)

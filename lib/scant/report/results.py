@@ -10,6 +10,7 @@ import polars as pl
 from scant.errors import InputError
 from scant.report import sections
 from scant.report.denoisers import denoisers_section
+from scant.report.electronic import electronic_section
 from scant.report.findings import Findings, ReportInputs, collect_findings
 from scant.report.methods import REFERENCES, limits, methods_paragraphs
 from scant.report.page import Estimate, Page, Section
@@ -28,6 +29,7 @@ def build_report(inputs: ReportInputs) -> Page:
         sections.images_section,
         sections.structure_section,
         sections.mechanics_section,
+        electronic_section,
         sections.dynamics_section,
         sections.quality_section,
         sections.md_section,
@@ -43,7 +45,7 @@ def build_report(inputs: ReportInputs) -> Page:
         )
     if inputs.denoisers is not None:
         made.append(denoisers_section(*inputs.denoisers))
-    methods = methods_paragraphs(found.heights, inputs.md is not None, inputs.dose is not None)
+    methods = methods_paragraphs(found.heights, inputs.md is not None, inputs.dose is not None, inputs.response is not None)
     tail = [
         sections.failures_section(found),
         Section(

@@ -6,7 +6,7 @@ import polars as pl
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_provenance, read_table, read_tables
 from scant.report.figures import save_figure
-from scant.report.findings import ReportInputs
+from scant.report.findings import ReportInputs, Response
 from scant.report.page import render_page
 from scant.report.results import build_report
 from scant.stages.calibration import read_detector, read_json
@@ -37,6 +37,7 @@ def report(inputs, outputs, params, name):
             truth=truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else None,
             histograms=examples.histograms(frame, atoms),
             energy=energy,
+            response=Response(*map(pl.scan_parquet, (inputs.electronic, inputs.surface, inputs.bonds))) if calibration["optics"] else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
         )
     )
