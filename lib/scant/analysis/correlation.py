@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from scant.rng import stream
 
@@ -42,6 +44,28 @@ def correlation(table: pl.LazyFrame, first: str, second: str) -> Correlation:
     return Correlation(float(_pearson(by_frame.sum(axis=0))), low, high, int(by_frame[:, 0].sum()), len(by_frame))
 
 
+def resampled_frames(n_frames: int) -> np.ndarray:
+    """Numbers (2000, n) of the frames in each resampled movie of n, in blocks of neighbours."""
+    length = _block_frames(n_frames)
+    start = stream(0, "correlation").integers(n_frames, size=(RESAMPLES, int(np.ceil(n_frames / length))))
+    return np.asarray(((start[..., None] + np.arange(length)) % n_frames).reshape(RESAMPLES, -1)[:, :n_frames])
+
+
+def frame_interval(value: float, resampled: np.ndarray, n_frames: int) -> tuple[float, float]:
+    """95 % interval of a value from what it is in the resampled movies (2000,).
+
+    The quantiles' distances are widened as Student's are for so many blocks less one: of 24 frames the plain ones hold 86 to 94 %.
+    """
+    n_blocks = max(n_frames / _block_frames(n_frames), 2.0)
+    wider = student.ppf(LEVELS[1], n_blocks - 1) / norm.ppf(LEVELS[1]) * np.sqrt(n_blocks / (n_blocks - 1))
+    low, high = value + wider * (np.quantile(resampled, LEVELS) - value)
+    return float(low), float(high)
+
+
+def _block_frames(n_frames: int) -> int:
+    return int(np.ceil(n_frames ** (1 / 3)))
+
+
 def _pearson(sums: np.ndarray) -> np.ndarray:
     """r from the sums (..., 6) of 1, x, y, x x, y y, x y."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
@@ -53,8 +77,5 @@ def _interval(by_frame: np.ndarray) -> tuple[float, float]:
     n = len(by_frame)
     if n < 3:
         return np.nan, np.nan
-    length = int(np.ceil(n ** (1 / 3)))
-    start = stream(0, "correlation").integers(n, size=(RESAMPLES, int(np.ceil(n / length))))
-    chosen = ((start[..., None] + np.arange(length)) % n).reshape(RESAMPLES, -1)[:, :n]
-    low, high = np.quantile(_pearson(by_frame[chosen].sum(axis=1)), LEVELS)
-    return float(low), float(high)
+    low, high = frame_interval(float(_pearson(by_frame.sum(axis=0))), _pearson(by_frame[resampled_frames(n)].sum(axis=1)), n)
+    return max(low, -1.0), min(high, 1.0)

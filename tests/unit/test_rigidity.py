@@ -1,0 +1,92 @@
+"""Bending rigidity of simulated movies of modes whose rigidity is known, seen through a posterior that knows what it does not know."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from report_tables import atoms_of_frame, atoms_table, frame_atoms, honeycomb_xy
+from scant.analysis.rigidity import bending_rigidity, harmonic_power, ripple_power_table
+from scant.analysis.ripples import PlaneWaves, without_plane
+from scant.units import BOLTZMANN_EV_PER_K
+
+XY = honeycomb_xy(42.0)
+BOX, K_MAX, TEMPERATURE_K = 170.0, 1.0, 300.0
+N_FRAMES, N_DRAWS, NOISE_ANGSTROM = 24, 4, 0.06
+
+
+def modes() -> tuple[np.ndarray, np.ndarray]:
+    """Waves (m, 2) of a periodic sheet four times as wide as the view, and their standing waves (n, 2 m) over the atoms."""
+    step = 2 * np.pi / BOX
+    n = int(K_MAX / step)
+    k = step * np.stack(np.meshgrid(np.arange(-n, n + 1), np.arange(-n, n + 1), indexing="ij"), axis=-1).reshape(-1, 2)
+    k = k[((k[:, 0] > 0) | ((k[:, 0] == 0) & (k[:, 1] > 0))) & (np.linalg.norm(k, axis=1) < K_MAX)]
+    return k, np.hstack([np.cos(XY @ k.T), np.sin(XY @ k.T)])
+
+
+K, WAVES = modes()
+SPREAD = np.tile(np.sqrt(2 * BOLTZMANN_EV_PER_K * TEMPERATURE_K) / BOX / np.linalg.norm(K, axis=1) ** 2, 2)
+
+
+def movie(kappa_ev: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Posterior means and samples of a sheet whose modes keep half of their amplitude from frame to frame.
+
+    Each mode is measured with an error; the posterior of prior and measurement is Gaussian, its mean smoother than the sheet.
+    """
+    rng = np.random.default_rng(seed)
+    spread = SPREAD / np.sqrt(kappa_ev)
+    amplitude = spread * rng.normal(size=spread.size)
+    atoms, samples = [], []
+    for frame in range(N_FRAMES):
+        amplitude = 0.5 * amplitude + np.sqrt(0.75) * spread * rng.normal(size=spread.size)
+        gain = spread**2 / (spread**2 + NOISE_ANGSTROM**2)
+        mean = gain * (amplitude + NOISE_ANGSTROM * rng.normal(size=spread.size))
+        draws = mean + np.sqrt(gain) * NOISE_ANGSTROM * rng.normal(size=(N_DRAWS, spread.size))
+        atoms.append(atoms_of_frame(frame_atoms(np.column_stack([XY, WAVES @ mean]), frame=frame)))
+        for draw, heights in enumerate((WAVES @ draws.T).T):
+            samples.append(
+                pl.DataFrame({"frame": frame, "id": np.arange(len(XY)), "draw": draw})
+                .with_columns(x_angstrom=XY[:, 0], y_angstrom=XY[:, 1], z_angstrom=heights)
+            )  # fmt: skip
+    return pl.concat(atoms), pl.concat(samples)
+
+
+def test_the_interval_holds_the_known_rigidity():
+    kappa, found = 1.1, []
+    for seed in range(40):
+        result = bending_rigidity(ripple_power_table(*movie(kappa, seed)), TEMPERATURE_K)
+        assert result is not None and result.n_frames == N_FRAMES
+        found.append((result.kappa_ev, result.low_ev, result.high_ev))
+    values = np.array(found)
+    held = np.mean((values[:, 1] <= kappa) & (kappa <= values[:, 2]))
+    assert held >= 0.9, held
+    assert np.median(values[:, 0]) == pytest.approx(kappa, rel=0.05)
+    assert np.median(values[:, 2] / values[:, 1]) < 1.6
+
+
+def test_the_posterior_mean_alone_would_be_too_stiff():
+    atoms, samples = movie(1.1, 0)
+    mean = atoms.select("frame", "id", "x_angstrom", "y_angstrom", "z_angstrom").with_columns(draw=pl.lit(0))
+    smooth, rough = (bending_rigidity(ripple_power_table(atoms, drawn), TEMPERATURE_K) for drawn in (mean, samples))
+    assert smooth.kappa_ev > 1.2 * rough.kappa_ev
+
+
+def test_what_a_window_shows_of_a_steep_law_is_computed_and_is_not_the_law():
+    edges = np.array([0.35, 0.5, 0.65, 0.8])
+    expected = harmonic_power(XY, edges)
+    waves, rng = PlaneWaves(XY, edges), np.random.default_rng(2)
+    spread = SPREAD / np.sqrt(BOLTZMANN_EV_PER_K * TEMPERATURE_K)
+    power = [waves.over_rings(waves.power(without_plane(XY, WAVES @ (spread * rng.normal(size=spread.size))))) for _ in range(300)]
+    mean = np.mean(power, axis=0) / waves.over_rings(None)
+    np.testing.assert_allclose(mean / expected, 1.0, atol=0.12)
+    law = 1 / (0.5 * (edges[1:] + edges[:-1])) ** 4
+    assert expected[0] > 1.1 * law[0]
+
+
+def test_few_frames_have_no_interval_and_none_no_rigidity():
+    atoms, samples = movie(1.1, 1)
+    two = bending_rigidity(ripple_power_table(atoms.filter(pl.col("frame") < 2), samples), TEMPERATURE_K)
+    assert two is not None and two.kappa_ev > 0 and np.isnan(two.low_ev)
+    flat = atoms_table(1, flat=True)
+    still = flat.select("frame", "id", "x_angstrom", "y_angstrom", "z_angstrom").with_columns(draw=pl.lit(0))
+    assert bending_rigidity(ripple_power_table(flat, still), TEMPERATURE_K) is None
