@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 PRODUCTS = (
-    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "frames.parquet", "md.parquet", "dose.parquet",
+    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "frames.parquet", "md.parquet", "dose.parquet",
     "failures.parquet", "structures.extxyz", "calibration.json", "checks.json", "report.html", "dynamics.mp4",
 )  # fmt: skip
 CONFIG = {

@@ -38,13 +38,16 @@ class Rigidity:
     n_frames: int
 
 
-def ripple_power_table(atoms: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+def ripple_power_table(atoms: pl.DataFrame, samples: pl.DataFrame | None) -> pl.DataFrame:
     """Per frame and ring of q: number of waves, their mean power over samples of the posterior, a harmonic sheet's for k_B T / kappa = 1.
 
     Samples are as rough as the sheet, unlike their mean. Views wider than 60 A are looked at in their middle. Rings and harmonic
-    power are those of the first frame's atoms: a block's frames differ by their drift. Frames of fewer than 12 atoms are left out.
+    power are those of the first frame's atoms: a block's frames differ by their drift. Frames of fewer than 12 atoms are left out;
+    without samples there is no row.
     """
     tables, known = [pl.DataFrame(schema=SCHEMA)], None
+    if samples is None:
+        return tables[0]
     for frame, drawn in iterate_samples(atoms, samples):
         middle = _middle(frame.xyz_angstrom[:, :2])
         if not frame.has_heights or middle.sum() < MIN_ATOMS:

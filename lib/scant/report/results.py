@@ -78,7 +78,7 @@ def estimates(found: Findings) -> tuple[Estimate, ...]:
     for axis, (low, median, high) in zip("xyz", found.sigma_quantiles):
         note = f"median over atoms; 5 to 95 %: {low:.3f} to {high:.3f} Å" if np.isfinite(median) else "needs the optics"
         items.append(Estimate(f"σ of {axis}", float(f"{median:.3g}") if np.isfinite(median) else None, None, "Å", note))
-    items += [_bond_estimate(found), _height_estimate(found)]
+    items += [_bond_estimate(found), _height_estimate(found), *_rigidity_estimate(found)]
     items.append(_mean_and_spread("Correlation of model and frame", inputs.frames, "correlation", ""))
     items += _calibration_estimates(inputs.calibration)
     if inputs.md is not None and inputs.md.height:
@@ -122,6 +122,17 @@ def _height_estimate(found: Findings) -> Estimate:
     return Estimate(
         "rms height", float(rms.mean()), float(rms.std()), "Å", f"with its posterior spread; mean and spread over {rms.size} frames"
     )
+
+
+def _rigidity_estimate(found: Findings) -> tuple[Estimate, ...]:
+    known = found.rigidity
+    if known is None:
+        return ()
+    interval = (
+        f"95 % interval {known.low_ev:.3g} to {known.high_ev:.3g} eV; " if np.isfinite(known.low_ev) else "interval needs three frames; "
+    )
+    note = interval + f"{known.n_frames} frames, q to 0.7 1/Å, samples of the posterior; the prior shapes it"
+    return (Estimate("Bending rigidity", float(f"{known.kappa_ev:.3g}"), None, "eV", note),)
 
 
 def _calibration_estimates(calibration: dict[str, Any]) -> list[Estimate]:

@@ -15,7 +15,7 @@ def if_optics_block(file):
 
 
 rule analyse_frames:
-    message: "{wildcards.name}: bonds, strain, curvature and pyramidalisation of frames {wildcards.block}"
+    message: "{wildcards.name}: bonds, strain, curvature and ripples of frames {wildcards.block}"
     input:
         atoms=atoms_of_block,
         samples=if_optics_block("anneal/{block}.samples.parquet"),
@@ -26,6 +26,7 @@ rule analyse_frames:
         atoms=product("analyse/{block}.atoms.parquet"),
         bonds=product("analyse/{block}.bonds.parquet"),
         surface=product("analyse/{block}.surface.parquet"),
+        ripples=product("analyse/{block}.ripples.parquet"),
     log: log_of("analyse_frames", block=True)
     benchmark: benchmark_of("analyse_frames", block=True)
     params:
@@ -48,6 +49,7 @@ rule analyse:
         atoms=over_blocks(product("analyse/{block}.atoms.parquet")),
         bonds=over_blocks(product("analyse/{block}.bonds.parquet")),
         surface=over_blocks(product("analyse/{block}.surface.parquet")),
+        ripples=over_blocks(product("analyse/{block}.ripples.parquet")),
         electronic=if_optics(product("electrons/{block}.parquet")),
         convergence=if_optics(product("anneal/{block}.frames.parquet")),
         md=if_optics(product("validate/{block}.parquet")),
@@ -61,6 +63,7 @@ rule analyse:
         atoms=product("atoms.parquet"),
         bonds=product("bonds.parquet"),
         surface=product("surface.parquet"),
+        ripples=product("ripples.parquet"),
         electronic=product("electronic.parquet"),
         frames=product("frames.parquet"),
         md=product("md.parquet"),

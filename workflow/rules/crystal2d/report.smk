@@ -34,6 +34,7 @@ rule report:
         electronic=product("electronic.parquet"),
         surface=product("surface.parquet"),
         bonds=product("bonds.parquet"),
+        ripples=product("ripples.parquet"),
         frames=product("frames.parquet"),
         md=product("md.parquet"),
         failures=product("failures.parquet"),

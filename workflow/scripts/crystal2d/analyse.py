@@ -14,7 +14,7 @@ LEDGERS = ("failures", "failures_denoise", "failures_localise", "failures_anneal
 def analyse(inputs, outputs, params):
     facts, calibration = read_json(inputs.facts), read_json(inputs.calibration)
     provenance = record("analyse", seed=params.seed, params={}, code=params.code, inputs=facts["provenance"]["inputs"])
-    for name in ("atoms", "bonds", "surface"):
+    for name in ("atoms", "bonds", "surface", "ripples"):
         concat_tables(getattr(inputs, name), getattr(outputs, name), provenance)
     if inputs.electronic:
         concat_tables(inputs.electronic, outputs.electronic, provenance)

@@ -1,6 +1,7 @@
-"""Bonds, strain, curvature and pyramidalisation of one block's structures."""
+"""Bonds, strain, curvature, pyramidalisation and ripples of one block's structures."""
 
 from scant.analysis.bonds import bond_table
+from scant.analysis.rigidity import ripple_power_table
 from scant.analysis.surface import surface_table
 from scant.io.logs import say, stage_log
 from scant.io.structures import read_table, write_table
@@ -20,6 +21,7 @@ def analyse_frames(inputs, outputs, params):
     write_table(outputs.atoms, atoms, provenance)
     write_table(outputs.bonds, bonds, provenance)
     write_table(outputs.surface, surface_table(atoms, calibration["lattice_constant_angstrom"], samples), provenance)
+    write_table(outputs.ripples, ripple_power_table(atoms, samples), provenance)
     say(f"analyse: {len(atoms)} atoms, {len(bonds)} bonds")
 
 

@@ -37,6 +37,7 @@ def report(inputs, outputs, params, name):
             truth=truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else None,
             histograms=examples.histograms(frame, atoms),
             energy=energy,
+            ripple_powers=read_table(inputs.ripples),
             response=Response(*map(pl.scan_parquet, (inputs.electronic, inputs.surface, inputs.bonds))) if calibration["optics"] else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
         )
