@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 
 PRODUCTS = (
-    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "frames.parquet", "md.parquet", "dose.parquet",
-    "failures.parquet", "structures.extxyz", "calibration.json", "checks.json", "report.html", "dynamics.mp4",
+    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "frames.parquet", "md.parquet",
+    "dose.parquet", "failures.parquet", "structures.extxyz", "calibration.json", "checks.json", "report.html", "dynamics.mp4",
 )  # fmt: skip
 CONFIG = {
     "simulate": {"tiny": {"n_frames": 5, "size_px": 84, "n_bad_pixels": 12}},

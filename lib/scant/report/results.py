@@ -128,10 +128,8 @@ def _rigidity_estimate(found: Findings) -> tuple[Estimate, ...]:
     known = found.rigidity
     if known is None:
         return ()
-    interval = (
-        f"95 % interval {known.low_ev:.3g} to {known.high_ev:.3g} eV; " if np.isfinite(known.low_ev) else "interval needs three frames; "
-    )
-    note = interval + f"{known.n_frames} frames, q to 0.7 1/Å, samples of the posterior; the prior shapes it"
+    interval = f"95 % interval {known.low_ev:.3g} to {known.high_ev:.3g} eV" if np.isfinite(known.low_ev) else "no interval"
+    note = f"{interval}; {known.n_frames} frames, q to 0.7 1/Å, samples of the posterior; the prior shapes it"
     return (Estimate("Bending rigidity", float(f"{known.kappa_ev:.3g}"), None, "eV", note),)
 
 

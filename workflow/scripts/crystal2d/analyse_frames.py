@@ -1,6 +1,6 @@
 """Bonds, strain, curvature, pyramidalisation and ripples of one block's structures."""
 
-from scant.analysis.bonds import bond_table
+from scant.analysis.bonds import sampled_bond_table
 from scant.analysis.rigidity import ripple_power_table
 from scant.analysis.surface import surface_table
 from scant.io.logs import say, stage_log
@@ -17,7 +17,7 @@ def analyse_frames(inputs, outputs, params):
         atoms = atoms_in_2d(atoms, read_table(inputs.ids), calibration["pixel_size_angstrom"], calibration["species"])
     provenance = record("analyse", seed=params.seed, params={}, code=params.code)
     samples = read_table(inputs.samples) if inputs.samples else None
-    bonds = bonds_with_orders(bond_table(atoms, estimate="posterior_mean"), read_table(inputs.orders) if inputs.orders else None)
+    bonds = bonds_with_orders(sampled_bond_table(atoms, samples), read_table(inputs.orders) if inputs.orders else None)
     write_table(outputs.atoms, atoms, provenance)
     write_table(outputs.bonds, bonds, provenance)
     write_table(outputs.surface, surface_table(atoms, calibration["lattice_constant_angstrom"], samples), provenance)
