@@ -1,4 +1,4 @@
-"""Bending rigidity of simulated movies of modes whose rigidity is known, seen through a posterior that knows what it does not know."""
+"""Rigidity and relaxation of simulated movies of known modes, seen through a posterior that knows what it does not know."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 from report_tables import atoms_of_frame, atoms_table, frame_atoms, honeycomb_xy
+from scant.analysis.relaxation import relaxation_table
 from scant.analysis.rigidity import bending_rigidity, harmonic_power, ripple_power_table
 from scant.analysis.ripples import PlaneWaves, without_plane
 from scant.units import BOLTZMANN_EV_PER_K
 
 XY = honeycomb_xy(42.0)
 BOX, K_MAX, TEMPERATURE_K = 170.0, 1.0, 300.0
-N_FRAMES, N_DRAWS, NOISE_ANGSTROM = 24, 4, 0.06
+# The error of a mode's amplitude: as large as the amplitude itself at 0.65 / A.
+N_FRAMES, N_DRAWS, NOISE_ANGSTROM = 24, 4, 0.003
 
 
 def modes() -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +92,31 @@ def test_few_frames_have_no_interval_and_none_no_rigidity():
     flat = atoms_table(1, flat=True)
     still = flat.select("frame", "id", "x_angstrom", "y_angstrom", "z_angstrom").with_columns(draw=pl.lit(0))
     assert bending_rigidity(ripple_power_table(flat, still), TEMPERATURE_K) is None
+
+
+def test_relaxation_is_that_of_the_modes_and_their_error_does_not_shorten_it():
+    """Amplitudes keep a half from frame to frame: tau = 1 ms / ln 2. The posterior means alone would show far less."""
+    found = [relaxation_table(ripple_power_table(*movie(1.1, seed)), 1.0) for seed in range(12)]
+    table = pl.concat(found)
+    assert table["n_frames"].to_list() == [N_FRAMES - 1] * len(table)
+    assert table["correlation"].mean() == pytest.approx(0.5, abs=0.06)
+    held = table.select(((pl.col("low_correlation") <= 0.5) & (pl.col("high_correlation") >= 0.5)).mean()).item()
+    assert held >= 0.85, held
+    assert np.median(table["relaxation_ms"]) == pytest.approx(1 / np.log(2), rel=0.15)
+    powers = ripple_power_table(*movie(1.1, 0))
+    short = powers.filter(pl.col("q_per_angstrom") == powers["q_per_angstrom"].max())
+    assert short["mean_power_angstrom4"].mean() < 0.8 * short["power_angstrom4"].mean()
+
+
+def test_only_frames_in_a_row_are_compared_by_the_atoms_that_both_have():
+    atoms, samples = movie(1.1, 3)
+    gap = pl.col("frame") != 5
+    table = ripple_power_table(atoms.filter(gap), samples.filter(gap))
+    without = table.filter(pl.col("next_power_angstrom4").is_null())["frame"].unique().to_list()
+    assert without == [4, N_FRAMES - 1]
+    drifted = [frame.with_columns(x_angstrom=pl.col("x_angstrom") + 0.7 * pl.col("frame")) for frame in (atoms, samples)]
+    moved, still = (ripple_power_table(*pair)["next_power_angstrom4"].drop_nulls() for pair in (drifted, (atoms, samples)))
+    np.testing.assert_allclose(moved, still, rtol=1e-6)
+    assert relaxation_table(table.clear(), 1.0).height == 0
+    two = relaxation_table(table.filter(pl.col("frame") < 2), 1.0)
+    assert two["low_correlation"].is_nan().all()

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from scant.analysis.correlation import frame_interval, resampled_frames
+from scant.analysis.neighbours import FrameAtoms
 from scant.analysis.ripples import MIN_ATOMS, PlaneWaves, without_plane
 from scant.analysis.samples import iterate_samples
 from scant.units import BOLTZMANN_EV_PER_K
@@ -24,8 +25,10 @@ VIEW_ANGSTROM = 60.0
 FROM_STEPS, TO_PER_ANGSTROM = 2.5, 0.7
 # Waves of the sheet around the view: of a box so many times larger, up to so many steps beyond the rings.
 BOX, BEYOND_STEPS = 3, 3
-SCHEMA = {"frame": pl.Int64, "q_per_angstrom": pl.Float64, "n_waves": pl.Int64,
-          "power_angstrom4": pl.Float64, "harmonic_angstrom4": pl.Float64}  # fmt: skip
+SCHEMA = {
+    "frame": pl.Int64, "q_per_angstrom": pl.Float64, "n_waves": pl.Int64,
+    **dict.fromkeys(("power_angstrom4", "harmonic_angstrom4", "mean_power_angstrom4", "next_power_angstrom4"), pl.Float64),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,13 @@ class Rigidity:
 def ripple_power_table(atoms: pl.DataFrame, samples: pl.DataFrame | None) -> pl.DataFrame:
     """Per frame and ring of q: number of waves, their mean power over samples of the posterior, a harmonic sheet's for k_B T / kappa = 1.
 
-    Samples are as rough as the sheet, unlike their mean. Views wider than 60 A are looked at in their middle. Rings and harmonic
-    power are those of the first frame's atoms: a block's frames differ by their drift. Frames of fewer than 12 atoms are left out;
-    without samples there is no row.
+    Samples are as rough as the sheet, unlike their mean. mean_power is that of the posterior mean, next_power its product with the next
+    frame's where that follows directly in the table, null elsewhere. Views wider than 60 A are looked at in their middle. Rings and
+    harmonic power are those of the first frame's atoms: a block's frames differ by their drift. Frames of fewer than 12 atoms are left
+    out; without samples there is no row.
     """
-    tables, known = [pl.DataFrame(schema=SCHEMA)], None
-    if samples is None:
-        return tables[0]
-    for frame, drawn in iterate_samples(atoms, samples):
+    tables, known, before = [pl.DataFrame(schema=SCHEMA)], None, None
+    for frame, drawn in iterate_samples(atoms, samples) if samples is not None else ():
         middle = _middle(frame.xyz_angstrom[:, :2])
         if not frame.has_heights or middle.sum() < MIN_ATOMS:
             continue
@@ -58,11 +60,31 @@ def ripple_power_table(atoms: pl.DataFrame, samples: pl.DataFrame | None) -> pl.
             known = edges, harmonic_power(xy, edges)
         edges, harmonic = known
         waves = PlaneWaves(xy, edges)
-        power = np.mean([waves.over_rings(waves.power(without_plane(xyz[middle, :2], xyz[middle, 2]))) for xyz in drawn], axis=0)
         count, centre = waves.over_rings(None), 0.5 * (edges[1:] + edges[:-1])
-        columns = (np.full(len(centre), frame.frame), centre, count, power / np.maximum(count, 1), harmonic)
-        tables.append(pl.DataFrame(dict(zip(SCHEMA, columns)), schema=SCHEMA).filter(pl.col("n_waves") > 0))
-    return pl.concat(tables)
+        power = np.mean([_rings(waves, waves.power(without_plane(xyz[middle, :2], xyz[middle, 2]))) for xyz in drawn], axis=0)
+        mean_power = _rings(waves, waves.power(without_plane(xy, frame.xyz_angstrom[middle, 2])))
+        if before is not None and before.frame + 1 == frame.frame:
+            tables[-1] = tables[-1].with_columns(next_power_angstrom4=pl.Series(_cross_power(before, frame, edges)))
+        columns = (np.full(len(centre), frame.frame), centre, count, power, harmonic, mean_power, [None] * len(centre))
+        tables.append(pl.DataFrame(dict(zip(SCHEMA, columns)), schema=SCHEMA))
+        before = frame
+    return pl.concat(tables).filter(pl.col("n_waves") > 0)
+
+
+def _rings(waves: PlaneWaves, values: np.ndarray) -> np.ndarray:
+    """Mean (r,) of values (w,) over each ring."""
+    return waves.over_rings(values) / np.maximum(waves.over_rings(None), 1)
+
+
+def _cross_power(before: FrameAtoms, after: FrameAtoms, edges: np.ndarray) -> np.ndarray:
+    """Mean product (r,) of the amplitudes of two frames over the atoms that both have, where the first has them: drift does not count."""
+    _, first, second = np.intersect1d(before.ids, after.ids, assume_unique=True, return_indices=True)
+    shared = _middle(before.xyz_angstrom[first, :2])
+    first, second = first[shared], second[shared]
+    waves = PlaneWaves(before.xyz_angstrom[first, :2], edges)
+    heights = (without_plane(f.xyz_angstrom[which, :2], f.xyz_angstrom[which, 2]) for f, which in ((before, first), (after, second)))
+    one, other = (waves.amplitude(height) for height in heights)
+    return _rings(waves, (one * other.conj()).real)
 
 
 def harmonic_power(xy_angstrom: np.ndarray, q_edges_per_angstrom: np.ndarray) -> np.ndarray:
@@ -78,7 +100,7 @@ def harmonic_power(xy_angstrom: np.ndarray, q_edges_per_angstrom: np.ndarray) ->
     shapes = without_plane(xy_angstrom, np.exp(1j * xy_angstrom @ k.T))
     weights = 2 / np.prod(side) / np.linalg.norm(k, axis=1) ** 4
     power = sum(weight * waves.power(shape) for weight, shape in zip(weights, shapes.T))
-    return np.asarray(waves.over_rings(power) / np.maximum(waves.over_rings(None), 1))
+    return _rings(waves, np.asarray(power))
 
 
 def bending_rigidity(table: pl.DataFrame, temperature_k: float) -> Rigidity | None:

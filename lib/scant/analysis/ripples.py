@@ -128,10 +128,14 @@ class PlaneWaves:
     def ring(self) -> np.ndarray:
         return self._rings[0]
 
+    def amplitude(self, heights_angstrom: np.ndarray) -> np.ndarray:
+        """Complex amplitude (w,), angstrom^2, of heights (n,); its squared magnitude is their power."""
+        along_x, along_y = self._phases
+        return np.asarray(((along_x * heights_angstrom) @ along_y / np.sqrt(self.norm)).ravel()[self._rings[1]])
+
     def power(self, heights_angstrom: np.ndarray) -> np.ndarray:
         """Power (w,), angstrom^4, of heights (n,)."""
-        along_x, along_y = self._phases
-        return np.asarray((np.abs((along_x * heights_angstrom) @ along_y) ** 2 / self.norm).ravel()[self._rings[1]])
+        return np.asarray(np.abs(self.amplitude(heights_angstrom)) ** 2)
 
     def over_rings(self, values: np.ndarray | None) -> np.ndarray:
         """Sum (r,) of values (w,) over each ring; their number for None."""
