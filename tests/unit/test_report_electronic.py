@@ -76,10 +76,13 @@ def test_bonds_keep_their_order_and_lack_what_is_not_known():
 def test_the_page_gives_the_rigidity_of_the_frames_that_count():
     """Ripples three times as high in the frame that did not converge, which must not enter."""
     powers = pl.DataFrame({"frame": [0, 1, 2, 3], "q_per_angstrom": 0.5, "n_waves": 20, "power_angstrom4": [0.022, 0.026, 0.25, 0.03],
-                           "harmonic_angstrom4": 1.0})  # fmt: skip
+                           "harmonic_angstrom4": 1.0, "mean_power_angstrom4": 0.01, "next_power_angstrom4": 0.002})  # fmt: skip
     frames = frames_table(4, failed=())
     given = ReportInputs("demo", atoms_table(4).lazy(), frames, calibration(), parameters={"anneal": {"temperature_k": 300.0}},
                          ripple_powers=powers)  # fmt: skip
-    found = next(e for e in build_report(given).estimates if e.label == "Bending rigidity")
+    page = build_report(given)
+    relaxation = next(t for s in page.sections if s.identifier == "dynamics" for t in s.tables).rows
+    assert relaxation["correlation of next frames"][0] == pytest.approx(0.002 * 0.026 / 0.01**2, rel=0.01)
+    found = next(e for e in page.estimates if e.label == "Bending rigidity")
     assert found.value == pytest.approx(0.025852 / 0.026, rel=0.01) and "3 frames" in found.note
     assert all(e.label != "Bending rigidity" for e in build_report(inputs(None)).estimates)
