@@ -156,7 +156,7 @@ def electronic_figure(atoms: FrameAtoms, response: Mapping[str, np.ndarray]) -> 
         _map_panel(panel, atoms, scale * response[name], label, None, diverging)
         sigma = response[f"sigma_{name}"]
         typical = scale * np.median(sigma[np.isfinite(sigma)]) if np.isfinite(sigma).any() else np.nan
-        panel.set_title(f"{letter}  σ = {typical:.2g}")
+        panel.set_title(f"{letter}  σ = {typical:.3g}")
     panels[0].set_ylabel("y (Å)")
     return figure
 

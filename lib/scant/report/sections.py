@@ -165,10 +165,13 @@ def _relaxation(found: Findings, frame_time_ms: Any) -> tuple[Table, ...]:
     if powers is None or not isinstance(frame_time_ms, float):
         return ()
     table = relaxation_table(powers.filter(pl.col("frame").is_in(found.good_frames.tolist())), frame_time_ms)
-    names = {"q_per_angstrom": "q (1/Å)", "n_frames": "pairs of frames", "correlation": "correlation of next frames"}
-    names |= {"low_correlation": "from", "high_correlation": "to", "relaxation_ms": "relaxation time (ms)"}
-    names |= {"low_relaxation_ms": "from (ms)", "high_relaxation_ms": "to (ms)"}
-    caption = "Ripples by wave number: correlation of their amplitudes from frame to frame and the relaxation time, 95 % intervals."
+    names = {"q_per_angstrom": "q (1/Å)", "n_frames": "pairs of frames"}
+    names |= {"low_correlation": "correlation of next frames, from", "high_correlation": "to"}
+    names |= {"low_relaxation_ms": "relaxation time, from (ms)", "high_relaxation_ms": "to (ms)"}
+    caption = (
+        "Ripples by wave number: between what bounds the correlation of their amplitudes from frame to frame and their relaxation time lie "
+        "(95 %). The bounds are apart where the image settles an amplitude only in part."
+    )
     return (Table(caption, table.rename(names), "relaxation.csv"),) if table.height else ()
 
 
