@@ -18,13 +18,14 @@ include: "workflow/rules/crystal2d/localise.smk"
 include: "workflow/rules/crystal2d/link.smk"
 include: "workflow/rules/crystal2d/anneal.smk"
 include: "workflow/rules/crystal2d/validate.smk"
+include: "workflow/rules/crystal2d/electrons.smk"
 include: "workflow/rules/crystal2d/analyse.smk"
 include: "workflow/rules/crystal2d/dose.smk"
 include: "workflow/rules/crystal2d/report.smk"
 
 
 FINAL = [
-    *(f"{table}.parquet" for table in ("atoms", "bonds", "surface", "frames", "md", "failures")),
+    *(f"{table}.parquet" for table in ("atoms", "bonds", "surface", "electronic", "ripples", "frames", "md", "failures")),
     "structures.extxyz", "calibration.json", "report.html", "dynamics.mp4", "dynamics.gif", "checks.json", "complete.json",
 ]  # fmt: skip
 

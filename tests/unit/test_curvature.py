@@ -1,13 +1,11 @@
-"""Curvature of sphere, cylinder, saddle; pyramidalisation of C60 and a (10,10) tube."""
+"""Curvature of sphere, cylinder, saddle."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase.build import molecule, nanotube
 from report_tables import atoms_table, frame_atoms, honeycomb_xy
-from scant.analysis.curvature import curvature_table, frame_curvature, pyramidalisation_deg
-from scant.analysis.neighbours import neighbour_pairs
+from scant.analysis.curvature import curvature_table, frame_curvature
 
 XY = honeycomb_xy(24.0) - 12.0
 INNER = np.linalg.norm(XY, axis=1) < 6.5
@@ -69,32 +67,3 @@ def test_without_sigmas_the_residual_speaks():
 def test_few_atoms_or_no_heights_give_nan():
     assert curvature_table(atoms_table(1, flat=True))["mean_per_angstrom"].is_nan().all()
     assert np.isnan(frame_curvature(frame_atoms(np.eye(3))).mean_per_angstrom).all()
-
-
-def test_c60_has_haddons_angle():
-    c60 = molecule("C60")
-    atoms = frame_atoms(c60.positions)
-    angle, sigma = pyramidalisation_deg(atoms, neighbour_pairs(atoms.xyz_angstrom, 1.85))
-    # The coordinates of ASE's molecule are relaxed to about 0.01 angstrom only.
-    np.testing.assert_allclose(np.abs(angle), 11.64, atol=0.2)
-    assert np.abs(angle).mean() == pytest.approx(11.64, abs=0.01)
-    np.testing.assert_array_equal(np.sign(angle), np.sign(c60.positions[:, 2] - c60.positions[:, 2].mean()))
-    assert (sigma > 0).all()
-
-
-def test_a_wide_tube_is_less_pyramidal():
-    tube = nanotube(10, 10, length=6)
-    atoms = frame_atoms(tube.positions[:, [0, 2, 1]])
-    angle, _ = pyramidalisation_deg(atoms, neighbour_pairs(atoms.xyz_angstrom, 1.85))
-    assert np.nanmedian(np.abs(angle)) == pytest.approx(3.0, abs=0.1)
-
-
-def test_pyramidalisation_sigma_agrees_with_scatter():
-    rng, flat = np.random.default_rng(5), np.column_stack([XY, np.zeros(len(XY))])
-    pairs = neighbour_pairs(flat, 1.85)
-    angles = []
-    for _ in range(200):
-        atoms = frame_atoms(flat + rng.normal(0, 1, flat.shape) * [0.01, 0.01, 0.05], (0.01, 0.01, 0.05))
-        angle, sigma = pyramidalisation_deg(atoms, pairs)
-        angles.append(angle[INNER])
-    assert np.std(angles) == pytest.approx(np.median(sigma[INNER]), rel=0.1)

@@ -27,8 +27,8 @@ def test_jobs_grow_with_blocks_and_nothing_else():
     assert whole.jobs - half.jobs == 391 * per_block
     assert half.jobs == coarse.jobs
     assert set(whole.stages) == {
-        "ingest_frames", "calibrate", "correct", "align_pairs", "average", "denoise", "localise", "anneal", "validate", "analyse", "dose",
-        "report",
+        "ingest_frames", "calibrate", "correct", "align_pairs", "average", "denoise", "localise", "anneal", "validate", "electrons",
+        "analyse", "dose", "report",
     }  # fmt: skip
 
 

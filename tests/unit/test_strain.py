@@ -76,6 +76,15 @@ def test_sigma_and_bias_agree_with_scatter():
     assert np.abs(np.nanmean(green, axis=0)).max() < 4 * claimed.max() / np.sqrt(200)
 
 
+def test_a_posterior_mean_lacks_what_a_noisy_estimate_has_too_much():
+    atoms = frame_atoms(sheet(XY, 0.1 * XY[:, 0]), (0.03, 0.03, 0.2))
+    exact = frame_strain(frame_atoms(sheet(XY, 0.1 * XY[:, 0]), (0.0, 0.0, 0.0))).green
+    noisy, posterior = (frame_strain(atoms, estimate=e).green for e in ("noisy", "posterior_mean"))
+    inner = np.isfinite(exact[:, 0])
+    assert (posterior[inner, :2] > exact[inner, :2]).all()
+    np.testing.assert_allclose(0.5 * (noisy + posterior)[inner], exact[inner], atol=1e-12)
+
+
 def test_without_heights_the_plane_is_still_there():
     table = strain_table(atoms_table(1, flat=True))
     assert table["eps_xx"].is_finite().sum() > 100
@@ -85,3 +94,24 @@ def test_without_heights_the_plane_is_still_there():
 
 def test_too_few_atoms_give_nan():
     assert np.isnan(frame_strain(frame_atoms(np.array([[0.0, 0, 0], [1.42, 0, 0]]))).eps).all()
+
+
+def test_a_sheet_rolled_without_stretch_has_green_strain_zero_though_its_projection_shrinks():
+    radius, x = 60.0, XY[:, 0] - 13
+    rolled = np.column_stack([radius * np.sin(x / radius), XY[:, 1], radius * (1 - np.cos(x / radius))])
+    result = frame_strain(frame_atoms(rolled, (1e-6, 1e-6, 1e-6)))
+    inner = np.isfinite(result.green[:, 0])
+    np.testing.assert_allclose(result.eps[inner, 0], np.cos(x[inner] / radius) - 1, atol=5e-4)
+    # What is left is the curvature inside the two shells: chords are shorter than arcs by (r / R)^2 / 24.
+    assert np.abs(result.green[inner]).max() < (2.46 / radius) ** 2 / 6
+
+
+def test_a_standing_wave_pinned_in_the_plane_is_strained_by_half_the_square_of_its_slope():
+    amplitude, q = 0.5, 2 * np.pi / 40
+    phase = q * (XY @ [0.8, 0.6])
+    result = frame_strain(frame_atoms(sheet(XY, amplitude * np.sin(phase)), (1e-6, 1e-6, 1e-6)))
+    inner = np.isfinite(result.green[:, 0])
+    direction = np.array([0.64, 0.36, 0.48])
+    expected = 0.5 * (amplitude * q * np.cos(phase))[:, None] ** 2 * direction
+    np.testing.assert_allclose(result.green[inner], expected[inner], atol=0.06 * expected.max())
+    np.testing.assert_allclose(result.eps[inner], 0.0, atol=1e-9)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 INJECTED = Path(__file__).parent / "injected"
 PRODUCTS = (
-    "atoms.parquet", "bonds.parquet", "surface.parquet", "frames.parquet", "md.parquet", "dose.parquet", "failures.parquet",
-    "structures.extxyz", "calibration.json", "checks.json", "report.html", "dynamics.mp4", "dynamics.gif",
+    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "frames.parquet", "md.parquet",
+    "dose.parquet", "failures.parquet", "structures.extxyz", "calibration.json", "checks.json", "report.html",
+    "dynamics.mp4", "dynamics.gif",
 )  # fmt: skip
 CONFIG = {
     "simulate": {"tiny": {"n_frames": 5, "size_px": 84, "n_bad_pixels": 12}},

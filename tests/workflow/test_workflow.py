@@ -13,7 +13,9 @@ import pytest
 from house import CONFIG, PRODUCTS, House
 from scant.columns import TABLES
 
-AFTER_ANNEAL = {"anneal", "validate", "analyse_frames", "analyse", "dose_twins", "dose", "report", "movie", "checks", "complete", "all"}
+AFTER_ANNEAL = {
+    "anneal", "validate", "electrons", "analyse_frames", "analyse", "dose_twins", "dose", "report", "movie", "checks", "complete", "all",
+}  # fmt: skip
 
 
 def test_every_product_is_there_and_fits_the_others(finished):

@@ -17,9 +17,12 @@ import numpy as np
 import polars as pl
 
 from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_frames, neighbour_pairs, padded_neighbours
+from scant.analysis.posterior_spread import posterior_sigma
+from scant.analysis.samples import iterate_samples
 from scant.errors import InputError
 
 Estimate = Literal["noisy", "posterior_mean"]
+BOND_CUTOFF_ANGSTROM = 1.85
 SCHEMA = {
     "frame": pl.Int64,
     "id_a": pl.Int64,
@@ -42,7 +45,7 @@ class FrameBonds:
 
 def frame_bonds(
     atoms: FrameAtoms,
-    cutoff_angstrom: float = 1.85,
+    cutoff_angstrom: float = BOND_CUTOFF_ANGSTROM,
     error_correlation: float = 0.0,
     estimate: Estimate = "noisy",
 ) -> FrameBonds:
@@ -70,7 +73,7 @@ def frame_bonds(
 
 def bond_table(
     atoms: pl.DataFrame,
-    cutoff_angstrom: float = 1.85,
+    cutoff_angstrom: float = BOND_CUTOFF_ANGSTROM,
     error_correlation: float = 0.0,
     estimate: Estimate = "noisy",
 ) -> pl.DataFrame:
@@ -88,6 +91,26 @@ def bond_table(
         }
         tables.append(pl.DataFrame(columns, schema=SCHEMA))
     return pl.concat(tables)
+
+
+def sampled_bond_table(atoms: pl.DataFrame, samples: pl.DataFrame | None) -> pl.DataFrame:
+    """Bonds between posterior means, as `bond_table`; where a frame has two samples of its posterior or more, sigma is a length's spread
+    over them and the corrected length its mean over them, as long as the sheet's own bonds. Without, both hold for independent errors.
+    """
+    table = bond_table(atoms, estimate="posterior_mean")
+    if samples is None or not table.height:
+        return table
+    parts = []
+    for frame, drawn in iterate_samples(atoms, samples):
+        bonds = table.filter(frame=frame.frame)
+        ends = np.searchsorted(frame.ids, bonds.select("id_a", "id_b").to_numpy())
+        lengths = np.linalg.norm(drawn[:, ends[:, 1]] - drawn[:, ends[:, 0]], axis=-1)
+        if len(drawn) > 1:
+            bonds = bonds.with_columns(
+                sigma_length_angstrom=pl.Series(posterior_sigma(lengths)), length_corrected_angstrom=pl.Series(lengths.mean(axis=0))
+            )
+        parts.append(bonds)
+    return pl.concat(parts)
 
 
 def coordination(n_atoms: int, pairs: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Curvature of a sheet from a quadric through each atom's surroundings, and the pyramidalisation of its bonds.
+"""Curvature of a sheet from a quadric through each atom's surroundings.
 
 In the frame of the local normal (smallest principal axis of the surroundings) the surface is a Monge patch
 h = c + p x + q y + r x^2 / 2 + s x y + t y^2 / 2, with (do Carmo, Differential Geometry, section 3-3)
@@ -71,32 +71,6 @@ def curvature_table(atoms: pl.DataFrame, radius_angstrom: float = 4.5) -> pl.Dat
         columns |= {f"normal_{axis}": curvature.normal[:, k] for k, axis in enumerate("xyz")}
         tables.append(pl.DataFrame(columns))
     return pl.concat(tables) if tables else pl.DataFrame()
-
-
-def pyramidalisation_deg(atoms: FrameAtoms, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pyramidalisation angle (n,) and its sigma, degrees: POAV1 (Haddon, Acc. Chem. Res. 21, 243 (1988)).
-
-    The pi axis makes equal angles with the three bonds; the angle is what they exceed 90 degrees by: 0 in graphene,
-    11.64 in C60. Positive when the atom sticks out along +z. NaN for atoms without exactly three bonds.
-    """
-    index, valid = padded_neighbours(atoms.ids.size, pairs)
-    angle, sigma = np.full(atoms.ids.size, np.nan), np.full(atoms.ids.size, np.nan)
-    three = valid.sum(axis=1) == 3
-    if not (three.any() and atoms.has_heights):
-        return angle, sigma
-    index = index[three][:, :3]
-    bond = atoms.xyz_angstrom[index] - atoms.xyz_angstrom[three][:, None, :]
-    length = np.linalg.norm(bond, axis=-1)
-    unit = bond / length[..., None]
-    axis = np.cross(unit[:, 1] - unit[:, 0], unit[:, 2] - unit[:, 0])
-    axis *= np.where(axis[:, 2] < 0, -1.0, 1.0)[:, None] / np.linalg.norm(axis, axis=-1)[:, None]
-    sine = -np.sum(axis * unit[:, 0], axis=-1)
-    angle[three] = np.degrees(np.arcsin(np.clip(sine, -1, 1)))
-    # First order: the atom's distance from the plane of its neighbours, over the bond length.
-    along = np.einsum("nka,na->nk", atoms.sigma_angstrom[index] ** 2, axis**2)
-    own = np.sum(atoms.sigma_angstrom[three] ** 2 * axis**2, axis=-1)
-    sigma[three] = np.degrees(np.sqrt(own + along.sum(axis=1) / 9) / length.mean(axis=1) / np.sqrt(1 - sine**2))
-    return angle, sigma
 
 
 def _local_frame(offset: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

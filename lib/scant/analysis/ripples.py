@@ -9,6 +9,7 @@ and independent errors add exactly sum w_j^2 sigma_j^2 / rho^2 / int w^2 dA, the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -63,9 +64,13 @@ class RippleSpectrum:
 
 def detrended_heights(atoms: FrameAtoms) -> np.ndarray:
     """Heights (n,) above the frame's least-squares plane, angstrom: tilt is not ripple."""
-    design = np.column_stack([np.ones(atoms.ids.size), atoms.xyz_angstrom[:, :2]])
-    height = atoms.xyz_angstrom[:, 2]
-    return height - design @ np.linalg.lstsq(design, height, rcond=None)[0]
+    return without_plane(atoms.xyz_angstrom[:, :2], atoms.xyz_angstrom[:, 2])
+
+
+def without_plane(xy_angstrom: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Heights (n,) or several sets of them (n, m), less the least-squares plane of each."""
+    design = np.column_stack([np.ones(len(xy_angstrom)), xy_angstrom])
+    return np.asarray(heights - design @ np.linalg.lstsq(design, heights, rcond=None)[0])
 
 
 def height_map(atoms: FrameAtoms, spacing_angstrom: float = 0.5) -> HeightMap:
@@ -81,22 +86,68 @@ def default_q_edges(atoms: FrameAtoms, q_max_per_angstrom: float = 1.5) -> np.nd
     return np.arange(0.5 * step, q_max_per_angstrom + step, step)
 
 
+@dataclass(frozen=True)
+class PlaneWaves:
+    """Plane waves of a view's bounding box whose q lies in a ring, over atoms at xy (n, 2) angstrom; `ring` (w,) numbers their rings."""
+
+    xy_angstrom: np.ndarray
+    q_edges_per_angstrom: np.ndarray
+
+    @cached_property
+    def _size(self) -> np.ndarray:
+        return np.asarray(np.ptp(self.xy_angstrom, axis=0))
+
+    @cached_property
+    def window(self) -> np.ndarray:
+        """Hann window (n,) over the box."""
+        return np.asarray(np.prod(np.sin(np.pi * (self.xy_angstrom - self.xy_angstrom.min(axis=0)) / self._size) ** 2, axis=1))
+
+    @cached_property
+    def norm(self) -> float:
+        return float(len(self.xy_angstrom) ** 2 / self._size.prod() * (3 / 8) ** 2)
+
+    @cached_property
+    def _axes(self) -> tuple[np.ndarray, np.ndarray]:
+        n_waves = np.ceil(self.q_edges_per_angstrom[-1] * self._size / (2 * np.pi)).astype(int)
+        q_x, q_y = (2 * np.pi / side * np.arange(-n, n + 1) for side, n in zip(self._size, n_waves))
+        return q_x, q_y
+
+    @cached_property
+    def _phases(self) -> tuple[np.ndarray, np.ndarray]:
+        (q_x, q_y), (x, y) = self._axes, self.xy_angstrom.T
+        return np.exp(-1j * np.outer(q_x, x)) * self.window, np.exp(-1j * np.outer(y, q_y))
+
+    @cached_property
+    def _rings(self) -> tuple[np.ndarray, np.ndarray]:
+        q_x, q_y = self._axes
+        ring = np.digitize(np.hypot(q_x[:, None], q_y[None, :]).ravel(), self.q_edges_per_angstrom) - 1
+        inside = (ring >= 0) & (ring < self.q_edges_per_angstrom.size - 1)
+        return ring[inside], inside
+
+    @property
+    def ring(self) -> np.ndarray:
+        return self._rings[0]
+
+    def amplitude(self, heights_angstrom: np.ndarray) -> np.ndarray:
+        """Complex amplitude (w,), angstrom^2, of heights (n,); its squared magnitude is their power."""
+        along_x, along_y = self._phases
+        return np.asarray(((along_x * heights_angstrom) @ along_y / np.sqrt(self.norm)).ravel()[self._rings[1]])
+
+    def power(self, heights_angstrom: np.ndarray) -> np.ndarray:
+        """Power (w,), angstrom^4, of heights (n,)."""
+        return np.asarray(np.abs(self.amplitude(heights_angstrom)) ** 2)
+
+    def over_rings(self, values: np.ndarray | None) -> np.ndarray:
+        """Sum (r,) of values (w,) over each ring; their number for None."""
+        return np.bincount(self.ring, values, minlength=self.q_edges_per_angstrom.size - 1)
+
+
 def frame_spectrum(atoms: FrameAtoms, q_edges_per_angstrom: np.ndarray) -> SpectrumSum:
     """Power of one frame, summed over the plane waves of its bounding box in every ring of q."""
-    xy = atoms.xyz_angstrom[:, :2]
-    low, size = xy.min(axis=0), np.ptp(xy, axis=0)
-    window = np.prod(np.sin(np.pi * (xy - low) / size) ** 2, axis=1)
-    density = atoms.ids.size / size.prod()
-    norm = density**2 * size.prod() * (3 / 8) ** 2
-    n_waves = np.ceil(q_edges_per_angstrom[-1] * size / (2 * np.pi)).astype(int)
-    q_x, q_y = (2 * np.pi / side * np.arange(-n, n + 1) for side, n in zip(size, n_waves))
-    waves_x = np.exp(-1j * np.outer(q_x, xy[:, 0])) * (window * detrended_heights(atoms))
-    power = np.abs(waves_x @ np.exp(-1j * np.outer(xy[:, 1], q_y))) ** 2 / norm
-    ring = np.digitize(np.hypot(q_x[:, None], q_y[None, :]).ravel(), q_edges_per_angstrom) - 1
-    inside = (ring >= 0) & (ring < q_edges_per_angstrom.size - 1)
-    sums = [np.bincount(ring[inside], values, minlength=q_edges_per_angstrom.size - 1)
-            for values in (power.ravel()[inside], power.ravel()[inside] ** 2, None)]  # fmt: skip
-    floor = float(np.sum(window**2 * atoms.sigma_angstrom[:, 2] ** 2) / norm)
+    waves = PlaneWaves(atoms.xyz_angstrom[:, :2], q_edges_per_angstrom)
+    power = waves.power(detrended_heights(atoms))
+    floor = float(np.sum(waves.window**2 * atoms.sigma_angstrom[:, 2] ** 2) / waves.norm)
+    sums = [waves.over_rings(values) for values in (power, power**2, None)]
     return SpectrumSum(q_edges_per_angstrom, sums[0], sums[1], floor * sums[2], sums[2].astype(np.int64), 1)
 
 

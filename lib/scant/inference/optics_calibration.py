@@ -50,7 +50,7 @@ def calibrate_optics(
     annealed = []
     for problem in problems:
         estimates, _ = refine_frames([problem], flat.optics, grid, settings)
-        annealed += [_frame(problem, estimate.sample) for estimate in estimates]
+        annealed += [_frame(problem, estimate.samples[0]) for estimate in estimates]
     return fit_optics(centre, grid, annealed or [_frame(p, p.positions) for p in problems], start=flat.optics)
 
 

@@ -76,8 +76,9 @@ def refine_settings(anneal: Mapping[str, Any], lattice_constant_angstrom: float,
 
 @dataclass(frozen=True)
 class FrameEstimate:
-    """Posterior of one frame: mean `positions` and `sigma` (N, 3) in angstrom, one `sample` (N, 3) of it, and how it was reached.
+    """Posterior of one frame: mean `positions` and `sigma` (N, 3) in angstrom, `samples` (S, N, 3) of it, and how it was reached.
 
+    Samples are the last states of the chains in the basin, the one of the lowest mean energy first: independent of each other.
     `converged`: the chains' mean heights agree to 0.3 A rms away from the view's edge, and moves were accepted. `r_hat` of the
     softest height modes is the stricter figure: near 1 when each chain alone has seen the whole posterior. `defocus_angstrom` is the
     frame's own: the movie's plus the mean height, which `positions` do not hold. `rebonded` (N,): atoms whose bonds were found to be others
@@ -87,7 +88,7 @@ class FrameEstimate:
     frame: int
     positions: np.ndarray
     sigma: np.ndarray
-    sample: np.ndarray
+    samples: np.ndarray
     energy: float
     chains_in_basin: int
     reduced_chi2: float

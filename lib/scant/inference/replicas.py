@@ -262,9 +262,10 @@ class Replicas:
         chains, p = self.settings.n_chains, self.problems[f]
         mine = slice(f * chains, (f + 1) * chains)
         kept = weights > BASIN_WEIGHT * weights.max()
+        best_first = np.argsort(-weights, kind="stable")
         rise = sampled.mean_height[:n_samples, mine]
         return {
-            "sample": sampled.positions[f * chains + int(weights.argmax()), : len(p.positions)],
+            "samples": sampled.positions[mine][best_first[kept[best_first]], : len(p.positions)],
             "chains_in_basin": int(kept.sum()),
             "reduced_chi2": float(2 * sampled.misfit[mine].mean() / (p.inverse_variance > 0).sum()),
             "intensity_e": float(sampled.intensity_e[mine].mean()),

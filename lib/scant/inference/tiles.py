@@ -116,20 +116,21 @@ def joined(problem: FrameProblem, tiles: list[Tile], estimates: list[FrameEstima
     """
     rise = levels(tiles, estimates)
     shape = (len(problem.positions), 3)
-    positions, sigma, sample, rebonded = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(len(problem.positions), bool)
+    positions, sigma, rebonded = np.zeros(shape), np.zeros(shape), np.zeros(len(problem.positions), bool)
+    samples = np.zeros((min(len(e.samples) for e in estimates), *shape))
     for tile, estimate, height in zip(tiles, estimates, rise):
         kept, shift = tile.atoms[tile.own], tile.origin_angstrom + [0, 0, height]
-        positions[kept], sample[kept] = estimate.positions[tile.own] + shift, estimate.sample[tile.own] + shift
+        positions[kept], samples[:, kept] = estimate.positions[tile.own] + shift, estimate.samples[: len(samples), tile.own] + shift
         sigma[kept], rebonded[tile.atoms] = estimate.sigma[tile.own], rebonded[tile.atoms] | estimate.rebonded
     mean = positions[:, 2].mean()
     positions[:, 2] -= mean
-    sample[:, 2] -= sample[:, 2].mean()
+    samples[..., 2] -= samples[..., 2].mean(axis=1, keepdims=True)
     moves = min(len(e.trace) for e in estimates)
     return FrameEstimate(
         frame=problem.frame,
         positions=positions,
         sigma=sigma,
-        sample=sample,
+        samples=samples,
         energy=sum(e.energy for e in estimates),
         chains_in_basin=min(e.chains_in_basin for e in estimates),
         reduced_chi2=float(np.mean([e.reduced_chi2 for e in estimates])),

@@ -14,7 +14,7 @@ from scant.report.curves import (
     sigma_figure,
     validation_figure,
 )
-from scant.report.maps import curvature_figure, fluctuation_figure, frame_triptych, height_figure, strain_figure
+from scant.report.maps import curvature_figure, electronic_figure, fluctuation_figure, frame_triptych, height_figure, strain_figure
 from scant.report.style import png_bytes, save_figure, svg_bytes
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "displacement_figure",
     "dose_figure",
     "drift_figure",
+    "electronic_figure",
     "energy_figure",
     "fluctuation_figure",
     "frame_triptych",

@@ -14,6 +14,7 @@ import polars as pl
 
 from scant.analysis.bonds import bond_table
 from scant.analysis.neighbours import SIGMA, FrameAtoms, iterate_frames
+from scant.analysis.rigidity import Rigidity, bending_rigidity
 from scant.analysis.ripples import ripple_table
 from scant.analysis.strain import GRAPHENE_LATTICE_ANGSTROM
 from scant.report.viewer import MAX_FRAMES, evenly_spread
@@ -33,12 +34,22 @@ class ExampleImages:
 
 
 @dataclass(frozen=True)
+class Response:
+    """Tables behind the electronic section: electronic response, surface and bonds of all frames."""
+
+    electronic: pl.LazyFrame
+    surface: pl.LazyFrame
+    bonds: pl.LazyFrame
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """What a run has: tables of the data contracts, and None for what it has not.
 
     parameters: {stage: {key: value}} as really used. provenance: {name: value or mapping}. truth: rows of matched atoms
     with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom. dose_summary: `Threshold.summary()`. histograms: measured and
     simulated intensities in electrons. energy: (chains, sweeps) of the example frame. denoisers: tables of `compare_denoisers`.
+    response: None without optics. ripple_powers: `ripple_power_table` of all frames.
     """
 
     name: str
@@ -58,6 +69,8 @@ class ReportInputs:
     histograms: tuple[np.ndarray, np.ndarray] | None = None
     energy: np.ndarray | None = None
     denoisers: tuple[pl.DataFrame, pl.DataFrame] | None = None
+    response: Response | None = None
+    ripple_powers: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,14 @@ class Findings:
     @cached_property
     def ripples(self) -> pl.DataFrame:
         return ripple_table(self.sample_table, estimate="posterior_mean")
+
+    @cached_property
+    def rigidity(self) -> Rigidity | None:
+        """Of the frames that count, at the temperature of the prior."""
+        powers, temperature = self.inputs.ripple_powers, self.inputs.parameters.get("anneal", {}).get("temperature_k")
+        if powers is None or temperature is None:
+            return None
+        return bending_rigidity(powers.filter(pl.col("frame").is_in(self.good_frames.tolist())), temperature)
 
     @property
     def times_ms(self) -> dict[int, float]:

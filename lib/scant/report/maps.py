@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -140,6 +142,21 @@ def curvature_figure(atoms: FrameAtoms, curvature: FrameCurvature, pairs: np.nda
         typical = np.median(sigma[np.isfinite(sigma)]) if np.isfinite(sigma).any() else np.nan
         _map_panel(panel, atoms, np.where(sigma < 3 * typical, values, np.nan), label, pairs)
         panel.set_title(f"{letter}  σ = {typical:.2g}")
+    panels[0].set_ylabel("y (Å)")
+    return figure
+
+
+@styled
+def electronic_figure(atoms: FrameAtoms, response: Mapping[str, np.ndarray]) -> Figure:
+    """Density of states at the Fermi level and pseudo-magnetic field of one frame's atoms, each column (n,) with its sigma_."""
+    figure = new_figure(4.1)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    shown = ("ldos_per_ev", "density of states (10⁻³ / eV)", 1e3, False), ("pseudo_field_tesla", "pseudo-magnetic field (T)", 1.0, True)
+    for panel, letter, (name, label, scale, diverging) in zip(panels, "ab", shown):
+        _map_panel(panel, atoms, scale * response[name], label, None, diverging)
+        sigma = response[f"sigma_{name}"]
+        typical = scale * np.median(sigma[np.isfinite(sigma)]) if np.isfinite(sigma).any() else np.nan
+        panel.set_title(f"{letter}  σ = {typical:.3g}")
     panels[0].set_ylabel("y (Å)")
     return figure
 

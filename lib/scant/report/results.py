@@ -10,6 +10,7 @@ import polars as pl
 from scant.errors import InputError
 from scant.report import sections
 from scant.report.denoisers import denoisers_section
+from scant.report.electronic import electronic_section
 from scant.report.findings import Findings, ReportInputs, collect_findings
 from scant.report.methods import REFERENCES, limits, methods_paragraphs
 from scant.report.page import Estimate, Page, Section
@@ -28,6 +29,7 @@ def build_report(inputs: ReportInputs) -> Page:
         sections.images_section,
         sections.structure_section,
         sections.mechanics_section,
+        electronic_section,
         sections.dynamics_section,
         sections.quality_section,
         sections.md_section,
@@ -43,7 +45,7 @@ def build_report(inputs: ReportInputs) -> Page:
         )
     if inputs.denoisers is not None:
         made.append(denoisers_section(*inputs.denoisers))
-    methods = methods_paragraphs(found.heights, inputs.md is not None, inputs.dose is not None)
+    methods = methods_paragraphs(found.heights, inputs.md is not None, inputs.dose is not None, inputs.response is not None)
     tail = [
         sections.failures_section(found),
         Section(
@@ -76,7 +78,7 @@ def estimates(found: Findings) -> tuple[Estimate, ...]:
     for axis, (low, median, high) in zip("xyz", found.sigma_quantiles):
         note = f"median over atoms; 5 to 95 %: {low:.3f} to {high:.3f} Å" if np.isfinite(median) else "needs the optics"
         items.append(Estimate(f"σ of {axis}", float(f"{median:.3g}") if np.isfinite(median) else None, None, "Å", note))
-    items += [_bond_estimate(found), _height_estimate(found)]
+    items += [_bond_estimate(found), _height_estimate(found), *_rigidity_estimate(found)]
     items.append(_mean_and_spread("Correlation of model and frame", inputs.frames, "correlation", ""))
     items += _calibration_estimates(inputs.calibration)
     if inputs.md is not None and inputs.md.height:
@@ -120,6 +122,15 @@ def _height_estimate(found: Findings) -> Estimate:
     return Estimate(
         "rms height", float(rms.mean()), float(rms.std()), "Å", f"with its posterior spread; mean and spread over {rms.size} frames"
     )
+
+
+def _rigidity_estimate(found: Findings) -> tuple[Estimate, ...]:
+    known = found.rigidity
+    if known is None:
+        return ()
+    interval = f"95 % interval {known.low_ev:.3g} to {known.high_ev:.3g} eV" if np.isfinite(known.low_ev) else "no interval"
+    note = f"{interval}; {known.n_frames} frames, q to 0.7 1/Å, samples of the posterior; the prior shapes it"
+    return (Estimate("Bending rigidity", float(f"{known.kappa_ev:.3g}"), None, "eV", note),)
 
 
 def _calibration_estimates(calibration: dict[str, Any]) -> list[Estimate]:

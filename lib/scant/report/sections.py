@@ -9,6 +9,7 @@ import polars as pl
 
 from scant.analysis.curvature import frame_curvature
 from scant.analysis.dynamics import displacement_table, motion_by_atom, without_drift
+from scant.analysis.relaxation import relaxation_table
 from scant.analysis.ripples import spectrum_of_table
 from scant.analysis.strain import frame_strain
 from scant.report import figures
@@ -150,12 +151,28 @@ def dynamics_section(found: Findings) -> Section | None:
             )
         )
     displacement = displacement_table(still, lags)
+    frame_time = found.inputs.frames["time_ms"].diff().median() if found.times_ms else None
     if displacement.height:
-        frame_time = found.inputs.frames["time_ms"].diff().median() if found.times_ms else None
         figure = figures.displacement_figure(displacement, frame_time if isinstance(frame_time, float) else None)
         caption = "Mean squared displacement over the lag beside what noise alone adds (dashed), and the correlation of heights in time."
         pictures.append(Picture("displacement", figure, caption, "Mean squared displacement and height correlation over the lag."))
-    return Section("dynamics", "Dynamics", pictures=tuple(pictures)) if pictures else None
+    return Section("dynamics", "Dynamics", tables=_relaxation(found, frame_time), pictures=tuple(pictures)) if pictures else None
+
+
+def _relaxation(found: Findings, frame_time_ms: Any) -> tuple[Table, ...]:
+    """How long the ripples of each wavelength live, where frames follow each other and their times are known."""
+    powers = found.inputs.ripple_powers
+    if powers is None or not isinstance(frame_time_ms, float):
+        return ()
+    table = relaxation_table(powers.filter(pl.col("frame").is_in(found.good_frames.tolist())), frame_time_ms)
+    names = {"q_per_angstrom": "q (1/Å)", "n_frames": "pairs of frames"}
+    names |= {"low_correlation": "correlation of next frames, from", "high_correlation": "to"}
+    names |= {"low_relaxation_ms": "relaxation time, from (ms)", "high_relaxation_ms": "to (ms)"}
+    caption = (
+        "Ripples by wave number: between what bounds the correlation of their amplitudes from frame to frame and their relaxation time lie "
+        "(95 %). The bounds are apart where the image settles an amplitude only in part."
+    )
+    return (Table(caption, table.rename(names), "relaxation.csv"),) if table.height else ()
 
 
 def _sampled_lags(found: Findings) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ ATOMS = {
     "frame": pl.Int64, "id": pl.Int64, "species": pl.String,
     **{f"{prefix}{axis}_angstrom": pl.Float64 for prefix in ("", "sigma_") for axis in "xyz"}, "flag": pl.Int64,
 }  # fmt: skip
+SAMPLES = {"frame": pl.Int64, "id": pl.Int64, "draw": pl.Int8, **{f"{axis}_angstrom": pl.Float32 for axis in "xyz"}}
 CONVERGENCE = {
     "energy": pl.Float64, "chains_in_basin": pl.Int64, "reduced_chi2": pl.Float64, "correlation": pl.Float64, "intensity_e": pl.Float64,
     "acceptance": pl.Float64, "r_hat": pl.Float64, "chain_spread_z_angstrom": pl.Float64,
@@ -152,6 +153,18 @@ def _frame_atoms(estimate: FrameEstimate, rows: pl.DataFrame, task: AnnealTask) 
     at_px = estimate.positions[:, :2] / task.pixel_size_angstrom
     inside = ((at_px > -0.5) & (at_px < np.array([width_px, height_px]) - 0.5)).all(axis=1)
     return pl.DataFrame(columns).filter(pl.Series(inside))
+
+
+def samples_table(results: Sequence[Annealed], sites: pl.DataFrame, ids: pl.DataFrame, atoms: pl.DataFrame) -> pl.DataFrame:
+    """Samples of the posterior for the rows of the atoms table: frame, id, draw, x, y, z; neighbours err together in them as they do."""
+    parts = [pl.DataFrame(schema=SAMPLES)]
+    for estimate in (r.estimate for r in results if r.estimate is not None):
+        number = sites.filter(frame=estimate.frame).select("frame", "atom").join(ids, on=["frame", "atom"], how="left")
+        for draw, positions in enumerate(estimate.samples):
+            columns = {f"{axis}_angstrom": positions[:, n] for n, axis in enumerate("xyz")}
+            parts.append(number.with_columns(pl.lit(draw).alias("draw"), **{k: pl.Series(v) for k, v in columns.items()}).select(
+                pl.col(name).cast(kind) for name, kind in SAMPLES.items()))  # fmt: skip
+    return pl.concat(parts).join(atoms, on=["frame", "id"], how="semi").sort("frame", "draw", "id")
 
 
 def convergence_table(results: Sequence[Annealed]) -> pl.DataFrame:

@@ -10,6 +10,10 @@ import polars as pl
 from scant.io.structures import read_table
 from scant.stages.annealing import ATOMS, CONVERGENCE
 
+RESPONSES = ("ldos_per_ev", "charge_e", "free_valence", "pseudo_field_tesla")
+ELECTRONS = {"frame": pl.Int64, "id": pl.Int64, **{f"{prefix}{name}": pl.Float64 for name in RESPONSES for prefix in ("", "sigma_")}}
+ORDERS = {"frame": pl.Int64, "id_a": pl.Int64, "id_b": pl.Int64, "pi_bond_order": pl.Float64, "sigma_pi_bond_order": pl.Float64}
+
 
 def atoms_in_2d(sites: pl.DataFrame, ids: pl.DataFrame, pixel_size_angstrom: float, species: Sequence[str]) -> pl.DataFrame:
     """Located atoms in view in the columns of the atoms table; heights and their sigma are null."""
@@ -20,6 +24,12 @@ def atoms_in_2d(sites: pl.DataFrame, ids: pl.DataFrame, pixel_size_angstrom: flo
     nothing = [pl.lit(None, pl.Float64).alias(f"{prefix}z_angstrom") for prefix in ("", "sigma_")]
     rows = sites.filter("in_view").join(ids, on=["frame", "atom"], how="left")
     return rows.with_columns(element.alias("species"), *in_plane, *nothing).select(*ATOMS).sort("frame", "id")
+
+
+def bonds_with_orders(bonds: pl.DataFrame, orders: pl.DataFrame | None) -> pl.DataFrame:
+    """The bonds table with pi_bond_order and its sigma; null where they are not known, or no order at all is."""
+    orders = pl.DataFrame(schema=ORDERS) if orders is None else orders
+    return bonds.join(orders, on=["frame", "id_a", "id_b"], how="left", maintain_order="left")
 
 
 def atom_counts(atom_tables: Sequence[str]) -> pl.DataFrame:

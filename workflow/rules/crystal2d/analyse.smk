@@ -9,16 +9,24 @@ def if_optics(pattern):
     return lambda w: expand(pattern, name=w.name, block=facts(w.name)["blocks"]) if facts(w.name)["optics"] else []
 
 
+def if_optics_block(file):
+    """Input function: a file of the block, nothing for a dataset without optics."""
+    return lambda w: f"{RESULTS}/{w.name}/{file.format(block=w.block)}" if facts(w.name)["optics"] else []
+
+
 rule analyse_frames:
-    message: "{wildcards.name}: bonds, strain and curvature of frames {wildcards.block}"
+    message: "{wildcards.name}: bonds, strain, curvature and ripples of frames {wildcards.block}"
     input:
         atoms=atoms_of_block,
+        samples=if_optics_block("anneal/{block}.samples.parquet"),
+        orders=if_optics_block("electrons/{block}.bonds.parquet"),
         ids=product("link/ids.parquet"),
         calibration=product("calibration.json"),
     output:
         atoms=product("analyse/{block}.atoms.parquet"),
         bonds=product("analyse/{block}.bonds.parquet"),
         surface=product("analyse/{block}.surface.parquet"),
+        ripples=product("analyse/{block}.ripples.parquet"),
     log: log_of("analyse_frames", block=True)
     benchmark: benchmark_of("analyse_frames", block=True)
     params:
@@ -41,6 +49,8 @@ rule analyse:
         atoms=over_blocks(product("analyse/{block}.atoms.parquet")),
         bonds=over_blocks(product("analyse/{block}.bonds.parquet")),
         surface=over_blocks(product("analyse/{block}.surface.parquet")),
+        ripples=over_blocks(product("analyse/{block}.ripples.parquet")),
+        electronic=if_optics(product("electrons/{block}.parquet")),
         convergence=if_optics(product("anneal/{block}.frames.parquet")),
         md=if_optics(product("validate/{block}.parquet")),
         failures=over_blocks(product("correct/{block}.failures.parquet")),
@@ -48,10 +58,13 @@ rule analyse:
         failures_localise=over_blocks(product("localise/{block}.failures.parquet")),
         failures_anneal=if_optics(product("anneal/{block}.failures.parquet")),
         failures_validate=if_optics(product("validate/{block}.failures.parquet")),
+        failures_electrons=if_optics(product("electrons/{block}.failures.parquet")),
     output:
         atoms=product("atoms.parquet"),
         bonds=product("bonds.parquet"),
         surface=product("surface.parquet"),
+        ripples=product("ripples.parquet"),
+        electronic=product("electronic.parquet"),
         frames=product("frames.parquet"),
         md=product("md.parquet"),
         failures=product("failures.parquet"),

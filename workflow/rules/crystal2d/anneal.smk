@@ -11,6 +11,7 @@ rule anneal:
         ids=product("link/ids.parquet"),
     output:
         atoms=product("anneal/{block}.parquet"),
+        samples=product("anneal/{block}.samples.parquet"),
         frames=product("anneal/{block}.frames.parquet"),
         trace=product("anneal/{block}.trace.parquet"),
         failures=product("anneal/{block}.failures.parquet"),

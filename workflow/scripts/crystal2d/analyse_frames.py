@@ -1,14 +1,14 @@
-"""Bonds, strain and curvature of one block's structures."""
+"""Bonds, strain, curvature, pyramidalisation and ripples of one block's structures."""
 
-from scant.analysis.bonds import bond_table
-from scant.analysis.curvature import curvature_table
-from scant.analysis.strain import strain_table
+from scant.analysis.bonds import sampled_bond_table
+from scant.analysis.rigidity import ripple_power_table
+from scant.analysis.surface import surface_table
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.provenance import record
 from scant.stages.calibration import read_json
-from scant.stages.products import atoms_in_2d
+from scant.stages.products import atoms_in_2d, bonds_with_orders
 
 
 def analyse_frames(inputs, outputs, params):
@@ -17,11 +17,12 @@ def analyse_frames(inputs, outputs, params):
     if calibration["optics"] is None:
         atoms = atoms_in_2d(atoms, read_table(inputs.ids), calibration["pixel_size_angstrom"], calibration["species"])
     provenance = record("analyse", seed=params.seed, params={}, code=params.code)
-    bonds = bond_table(atoms, estimate="posterior_mean")
-    surface = strain_table(atoms, calibration["lattice_constant_angstrom"]).join(curvature_table(atoms), on=["frame", "id"], how="left")
+    samples = read_table(inputs.samples) if inputs.samples else None
+    bonds = bonds_with_orders(sampled_bond_table(atoms, samples), read_table(inputs.orders) if inputs.orders else None)
     write_table(outputs.atoms, atoms, provenance)
     write_table(outputs.bonds, bonds, provenance)
-    write_table(outputs.surface, surface, provenance)
+    write_table(outputs.surface, surface_table(atoms, calibration["lattice_constant_angstrom"], samples), provenance)
+    write_table(outputs.ripples, ripple_power_table(atoms, samples), provenance)
     say(f"analyse: {len(atoms)} atoms, {len(bonds)} bonds")
 
 

@@ -8,7 +8,7 @@ from scant.io.logs import say
 from scant.io.structures import read_table, read_tables, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
-from scant.stages.annealing import AnnealTask, Window, atoms_table, batch_size, convergence_table, trace_table
+from scant.stages.annealing import AnnealTask, Window, atoms_table, batch_size, convergence_table, samples_table, trace_table
 from scant.stages.calibration import optics_from, read_detector, read_json
 from scant.xp import resolve_device
 
@@ -34,7 +34,10 @@ def anneal(inputs, outputs, params, block, threads):
     results = list(done.values())
     failures = [*lost, *(result.failure for result in results if result.failure is not None)]
     provenance = record("anneal", seed=params.seed, params={**params.settings, "device": device}, code=params.code)
-    write_table(outputs.atoms, atoms_table(results, sites, read_table(inputs.ids), task), provenance)
+    ids = read_table(inputs.ids)
+    atoms = atoms_table(results, sites, ids, task)
+    write_table(outputs.atoms, atoms, provenance)
+    write_table(outputs.samples, samples_table(results, sites, ids, atoms), provenance)
     write_table(outputs.frames, convergence_table(results), provenance)
     write_table(outputs.trace, trace_table(results), provenance)
     write_table(outputs.failures, failure_table(failures), provenance)

@@ -7,7 +7,7 @@ from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.structures import read_provenance, read_table, read_tables
 from scant.report.figures import save_figure
-from scant.report.findings import ReportInputs
+from scant.report.findings import ReportInputs, Response
 from scant.report.page import render_page
 from scant.report.results import build_report
 from scant.stages.calibration import read_detector, read_json
@@ -38,6 +38,8 @@ def report(inputs, outputs, params, name):
             truth=truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else None,
             histograms=examples.histograms(frame, atoms),
             energy=energy,
+            ripple_powers=read_table(inputs.ripples),
+            response=Response(*map(pl.scan_parquet, (inputs.electronic, inputs.surface, inputs.bonds))) if calibration["optics"] else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
         )
     )
