@@ -38,7 +38,10 @@ TABLES = {
             "x_angstrom": ("A", "position along columns; 0 is the centre of pixel (0, 0) of the raw frame"),
             "y_angstrom": ("A", "position along rows, downwards"),
             "z_angstrom": ("A", "height along the beam, relative to the mean of the frame's atoms; null without optics"),
-            "sigma_x_angstrom": ("A", "standard deviation of x: the posterior's, disagreement of the chains included"),
+            "sigma_x_angstrom": (
+                "A",
+                "standard deviation of x: the posterior's, disagreement of the chains included; without optics that of a local fit",
+            ),
             "sigma_y_angstrom": ("A", "the same of y"),
             "sigma_z_angstrom": ("A", "the same of z; errors of neighbours are correlated"),
             "flag": (
