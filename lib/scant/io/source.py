@@ -89,7 +89,8 @@ def pixel_size_angstrom(y: Axis, x: Axis) -> tuple[float | None, tuple[str, ...]
     """The one pixel size of both axes, or None and a note: a movie whose axes disagree by over 1 % has no single one."""
     y_angstrom, x_angstrom = axis_length_angstrom(y), axis_length_angstrom(x)
     if y_angstrom is None or x_angstrom is None:
-        return None, (f"pixel size unset in the file: y {y.scale} {y.unit}, x {x.scale} {x.unit}",)
+        known = [f"{name} {axis.scale} {axis.unit or 'without a unit'}" for name, axis in (("y", y), ("x", x)) if axis.scale is not None]
+        return None, (": ".join(["pixel size unset in the file", *([", ".join(known)] if known else [])]),)
     if abs(y_angstrom - x_angstrom) > PIXEL_ANISOTROPY_MAX * max(y_angstrom, x_angstrom):
         return None, (f"pixel size not used: y {y_angstrom:g} A and x {x_angstrom:g} A differ",)
     return (y_angstrom + x_angstrom) / 2, ()

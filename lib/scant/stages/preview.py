@@ -21,7 +21,7 @@ from scant.report.preview import Preview
 from scant.stages.materials import load_material
 
 FRAMES = 12
-MOST_PX = 1024  # of an edge: 12 frames of 1024 x 1024 px take 8 s
+MOST_PX = 1024  # of an edge: the lattice is looked for in the middle of larger frames
 
 
 def look(source: MovieSource, facts: Mapping[str, Any], flat_degree: int, hit_threshold_sigma: float) -> Preview:
