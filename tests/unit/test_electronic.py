@@ -105,7 +105,9 @@ def test_correlations_are_those_of_the_sheet_and_not_of_its_posterior_mean():
     posterior = frame_electrons(frame_atoms(FLAT, (0.02, 0.02, 0.03)), samples, LATTICE)
     truth = frame_electrons(frame_atoms(sheet, (0.02, 0.02, 0.03)), sheet[None], LATTICE)
     values = np.array([[correlation(result.sums[[k]]).r for k in range(len(QUESTIONS))] for result in (posterior, truth)])
-    np.testing.assert_allclose(values[0], values[1], atol=0.15)
+    # About 115 atoms of one sheet: 0.09 each at r = 0, less where r is strong.
+    np.testing.assert_allclose(values[0], values[1], atol=0.27)
+    np.testing.assert_allclose(values[0, [2, 5, 6]], values[1, [2, 5, 6]], atol=0.1)
     assert QUESTIONS[2] == ("density of states", "mean bond length") and values[0, 2] > 0.4
     assert QUESTIONS[6] == ("bond order", "bond length") and values[0, 6] < -0.6
     known = np.isfinite(truth.atoms["ldos_per_ev"][0])
