@@ -2,8 +2,8 @@
 
 The rates were measured on 2026-11-25 on 2 cores of an AMD EPYC machine, from Snakemake's benchmark files: 8 frames of 2048 x 2048 px
 up to localisation, 12 frames of 256 x 256 to the end, 16 of 84 x 84 for what a job costs before its first frame; tables and linking on
-3 frames of 2048 x 2048, the annealer's modes on 381 to 4,484 atoms, electrons on 24 frames of 1,020 atoms (with four samples each, on a
-busy machine; on a quiet one 1.6e-3). Anneal and validate: 12.2 CPU-s per frame of 740 atoms in view (954
+3 frames of 2048 x 2048, the annealer's modes on 381 to 4,484 atoms, electrons on 24 frames of 1,020 atoms with
+four samples each (on 2026-11-26). Anneal and validate: 12.2 CPU-s per frame of 740 atoms in view (954
 of the model), 8.9 CPU-s per 50 ps and 750 atoms. Beyond those sizes everything is extrapolated; on a busy machine CPU time scatters by
 a half. Not predicted: a GPU, denoisers other than bm3d, `train`, `compare_denoisers`, frames linked in the likelihood.
 """
@@ -61,7 +61,7 @@ RATES = {
     "link": Rate("localise", "dataset", 2.7, atom_s=1.35e-6),
     "anneal": Rate("anneal", "block", 4.3, atom_s=4.8e-6, spread=True, needs_optics=True),
     "validate": Rate("validate", "block", 4.3, atom_s=2.37e-4, spread=True, needs_optics=True),
-    "electrons": Rate("electrons", "block", 7, atom_s=2.0e-3, spread=True, needs_optics=True),
+    "electrons": Rate("electrons", "block", 7, atom_s=1.7e-3, spread=True, needs_optics=True),
     "analyse_frames": Rate("analyse", "block", 3.7, atom_s=1.7e-4),
     "analyse": Rate("analyse", "dataset", 5, atom_s=4.7e-6),
     "dose_twins": Rate("dose", "twin", 4.3, atom_s=0.05, spread=True, needs_optics=True),

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from report_tables import frame_atoms, honeycomb_xy, ripple
 from scant.analysis import electronic
+from scant.analysis.correlation import correlation
 from scant.analysis.electronic import RIM_ANGSTROM, frame_electrons, sheet_response
 from scant.analysis.neighbours import neighbour_pairs
+from scant.analysis.response_sums import PAIRS as QUESTIONS
 from scant.stages.products import RESPONSES
 
 LATTICE = 1.42 * np.sqrt(3)
@@ -93,3 +95,20 @@ def test_sigma_is_the_scatter_of_the_posterior_and_one_sample_has_none():
     assert np.isnan(alone.atoms["ldos_per_ev"][1]).all() and np.isfinite(alone.atoms["ldos_per_ev"][0]).any()
     bonds = np.isfinite(few.bond_order)
     assert bonds.sum() > 150 and (few.sigma_bond_order[bonds] > 0).all()
+
+
+def test_correlations_are_those_of_the_sheet_and_not_of_its_posterior_mean():
+    """A sheet and its samples differ from the posterior mean alike; of the mean itself, which is flat, nothing could be told."""
+    rng = np.random.default_rng(9)
+    moved = FLAT + rng.normal(0, 1, (4, *FLAT.shape)) * [0.02, 0.02, 0.03]
+    sheet, samples = moved[0], moved[1:]
+    posterior = frame_electrons(frame_atoms(FLAT, (0.02, 0.02, 0.03)), samples, LATTICE)
+    truth = frame_electrons(frame_atoms(sheet, (0.02, 0.02, 0.03)), sheet[None], LATTICE)
+    values = np.array([[correlation(result.sums[[k]]).r for k in range(len(QUESTIONS))] for result in (posterior, truth)])
+    # About 115 atoms of one sheet: 0.09 each at r = 0, less where r is strong.
+    np.testing.assert_allclose(values[0], values[1], atol=0.27)
+    np.testing.assert_allclose(values[0, [2, 5, 6]], values[1, [2, 5, 6]], atol=0.1)
+    assert QUESTIONS[2] == ("density of states", "mean bond length") and values[0, 2] > 0.4
+    assert QUESTIONS[6] == ("bond order", "bond length") and values[0, 6] < -0.6
+    known = np.isfinite(truth.atoms["ldos_per_ev"][0])
+    assert truth.sums[2, 0] == known.sum()

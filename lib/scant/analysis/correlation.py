@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from scant.rng import stream
 
+SUM_NAMES = ("n", "x", "y", "xx", "yy", "xy")
 RESAMPLES = 2000
 LEVELS = (0.025, 0.975)
 
@@ -32,16 +32,13 @@ class Correlation:
     n_frames: int
 
 
-def correlation(table: pl.LazyFrame, first: str, second: str) -> Correlation:
-    """Correlation of two columns of a table with `frame`, over the rows where both are finite; NaN where there is none or no spread."""
-    x, y = pl.col(first).cast(pl.Float64), pl.col(second).cast(pl.Float64)
-    known = table.filter(x.is_finite() & y.is_finite())
-    sums = [pl.len().cast(pl.Float64).alias("n"), *(e.sum().alias(name) for name, e in zip("xyabc", (x, y, x * x, y * y, x * y)))]
-    by_frame = known.group_by("frame").agg(sums).sort("frame").select("n", *"xyabc").collect(engine="streaming").to_numpy()
+def correlation(by_frame: np.ndarray) -> Correlation:
+    """Correlation from each frame's sums (F, 6) of 1, x, y, x x, y y, x y; NaN where there is nothing or no spread."""
+    by_frame = by_frame[by_frame[:, 0] > 0]
     if not len(by_frame):
         return Correlation(np.nan, np.nan, np.nan, 0, 0)
     low, high = _interval(by_frame)
-    return Correlation(float(_pearson(by_frame.sum(axis=0))), low, high, int(by_frame[:, 0].sum()), len(by_frame))
+    return Correlation(float(_pearson(by_frame.sum(axis=0))), low, high, round(by_frame[:, 0].sum()), len(by_frame))
 
 
 def resampled_frames(n_frames: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from scant.analysis.neighbours import FrameAtoms, neighbour_pairs
 from scant.analysis.pi_bands import BOND_ANGSTROM, DECAY, PiResponse, pi_response
 from scant.analysis.posterior_spread import mean_of_samples, posterior_sigma
 from scant.analysis.pseudofield import curl_tesla, vector_potential_tesla_angstrom, zigzag_angle_rad
+from scant.analysis.response_sums import response_sums
 from scant.analysis.strain import frame_strain
 
 BONDS_OF_CARBON = 3
@@ -36,34 +37,42 @@ class FrameElectrons:
 
     ldos_per_ev: local density of states at the Fermi level, 1/eV; charge_e: positive where electrons lack; free_valence: sqrt(3) less
     the sum of the atom's pi bond orders (Coulson, Discuss. Faraday Soc. 2, 9 (1947)); pseudo_field_tesla: along +z, of the valley
-    nearest to the reference direction.
+    nearest to the reference direction. sums (7, 6): of `response_sums`, mean over samples.
     """
 
     atoms: dict[str, tuple[np.ndarray, np.ndarray]]
     pairs: np.ndarray
     bond_order: np.ndarray
     sigma_bond_order: np.ndarray
+    sums: np.ndarray
 
 
 def frame_electrons(atoms: FrameAtoms, samples_angstrom: np.ndarray, lattice_angstrom: float, valley_rad: float = 0.0) -> FrameElectrons:
     """Response of one frame of carbon atoms with heights; samples (S, n, 3) of its posterior, at least one; sigma is NaN with one alone."""
     pairs = neighbour_pairs(atoms.xyz_angstrom, BOND_CUTOFF_ANGSTROM)
     zigzag = zigzag_angle_rad(frame_strain(atoms, lattice_angstrom).lattice_angle_rad, valley_rad)
+    moved = [FrameAtoms(atoms.frame, atoms.ids, xyz, atoms.sigma_angstrom) for xyz in samples_angstrom]
+    strains = [_exact_strain(sample, lattice_angstrom) for sample in moved]
     responses = [sheet_response(xyz, pairs, atoms.xyz_angstrom[:, :2]) for xyz in samples_angstrom]
     order = np.array([r.bond_order for r in responses])
     valence = [np.sqrt(3) - sum(np.bincount(end, r.bond_order, len(atoms.ids)) for end in pairs.T) for r in responses]
-    field = [pseudo_field_tesla(atoms, xyz, zigzag, lattice_angstrom) for xyz in samples_angstrom]
+    field = [pseudo_field_tesla(sample.xyz_angstrom[:, :2], strain, zigzag) for sample, strain in zip(moved, strains)]
+    sums = np.mean([response_sums(s, pairs, r, v, e) for s, r, v, e in zip(moved, responses, valence, strains)], axis=0)
     drawn = [[r.ldos_per_ev for r in responses], [r.charge_e for r in responses], valence, field]
     return FrameElectrons(
-        {name: _mean_and_sigma(np.array(values)) for name, values in zip(QUANTITIES, drawn)}, pairs, *_mean_and_sigma(order)
+        {name: _mean_and_sigma(np.array(values)) for name, values in zip(QUANTITIES, drawn)}, pairs, *_mean_and_sigma(order), sums
     )
 
 
-def pseudo_field_tesla(atoms: FrameAtoms, xyz_angstrom: np.ndarray, zigzag_rad: float, lattice_angstrom: float) -> np.ndarray:
-    """Pseudo-magnetic field (n,) of the frame's atoms at positions (n, 3) that are known exactly, over the 5 A around each atom."""
-    exact = FrameAtoms(atoms.frame, atoms.ids, xyz_angstrom, np.zeros_like(xyz_angstrom))
-    strain = frame_strain(exact, lattice_angstrom).green
-    return curl_tesla(xyz_angstrom[:, :2], vector_potential_tesla_angstrom(strain, zigzag_rad, BOND_ANGSTROM, DECAY))
+def _exact_strain(atoms: FrameAtoms, lattice_angstrom: float) -> np.ndarray:
+    """Green-Lagrange strain (n, 3) of positions without errors."""
+    exact = FrameAtoms(atoms.frame, atoms.ids, atoms.xyz_angstrom, np.zeros_like(atoms.xyz_angstrom))
+    return frame_strain(exact, lattice_angstrom).green
+
+
+def pseudo_field_tesla(xy_angstrom: np.ndarray, strain: np.ndarray, zigzag_rad: float) -> np.ndarray:
+    """Pseudo-magnetic field (n,) of a strain (n, 3) known exactly at atoms (n, 2), over the 5 A around each."""
+    return curl_tesla(xy_angstrom, vector_potential_tesla_angstrom(strain, zigzag_rad, BOND_ANGSTROM, DECAY))
 
 
 def sheet_response(xyz_angstrom: np.ndarray, pairs: np.ndarray, sites_angstrom: np.ndarray) -> PiResponse:

@@ -34,7 +34,7 @@ def relaxation_table(powers: pl.DataFrame, frame_time_ms: float) -> pl.DataFrame
             continue
         whole, drawn = _bounds(sums.sum(axis=0)), _bounds(sums[resampled_frames(len(sums))].sum(axis=1))
         ends = [frame_interval(float(value), values, len(sums)) for value, values in zip(whole, drawn)]
-        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+        low, high = max(min(end[0] for end in ends), -1.0), min(max(end[1] for end in ends), 1.0)
         rows.append((q, len(sums), low, high, _time_ms(low, frame_time_ms), _time_ms(high, frame_time_ms)))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("q_per_angstrom")
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from scant.analysis.correlation import correlation
+from scant.analysis.correlation import SUM_NAMES, correlation
 from scant.report import figures
-from scant.report.findings import Findings, Response
+from scant.report.findings import Findings
 from scant.report.page import Picture, Section, Table
 from scant.report.tables import format_number
-
-GEOMETRY = {"mean curvature |H|": "bend", "strain trace (out-of-plane part included)": "stretch", "mean bond length": "bond"}
-RESPONSE = {"local density of states": "ldos_per_ev", "free valence": "free_valence"}
 
 
 def electronic_section(found: Findings) -> Section | None:
@@ -24,10 +21,10 @@ def electronic_section(found: Findings) -> Section | None:
     if not known:
         text = "π bands are computed for frames of carbon alone that reach more than 18 Å; this movie has no such atom."
         return Section("electronic", "Electronic response", (text,))
-    table = correlation_table(response, found.good_frames)
+    table = correlation_table(response.sums, found.good_frames)
     caption = (
-        "Correlation (Pearson) over atoms and frames, 95 % interval by resampling blocks of frames. Thermal motion that the image did not "
-        "settle draws it towards 0."
+        "Correlation (Pearson) over atoms, samples of the posterior and frames, 95 % interval by resampling blocks of frames. "
+        "Strain with its out-of-plane part."
     )
     pictures = []
     if found.shown is not None:
@@ -44,17 +41,11 @@ def electronic_section(found: Findings) -> Section | None:
     return Section("electronic", "Electronic response", (text,), (Table(caption, table, "correlations.csv"),), tuple(pictures))
 
 
-def correlation_table(response: Response, frames: np.ndarray) -> pl.DataFrame:
-    """Rows of response, geometry, r, its interval and the number of values, over the frames given."""
-    good = pl.col("frame").is_in(frames.tolist())
-    bonds = response.bonds.filter(good)
-    ends = pl.concat([bonds.select("frame", pl.col(end).alias("id"), "length_angstrom") for end in ("id_a", "id_b")])
-    mean_bond = ends.group_by("frame", "id").agg(pl.col("length_angstrom").mean().alias("bond"))
-    surface = response.surface.select(
-        "frame", "id", pl.col("mean_per_angstrom").abs().alias("bend"), (pl.col("green_xx") + pl.col("green_yy")).alias("stretch")
-    )
-    atoms = response.electronic.filter(good).join(surface, on=["frame", "id"]).join(mean_bond, on=["frame", "id"])
-    pairs = [(a, b, correlation(atoms, RESPONSE[a], GEOMETRY[b])) for a in RESPONSE for b in GEOMETRY]
-    pairs.append(("π bond order", "bond length", correlation(bonds, "pi_bond_order", "length_angstrom")))
-    rows = [(a, b, c.r, c.low, c.high, c.n_values) for a, b, c in pairs]
+def correlation_table(sums: pl.DataFrame, frames: np.ndarray) -> pl.DataFrame:
+    """Rows of response, shape, r, its interval and the number of values, over the frames given."""
+    good = sums.filter(pl.col("frame").is_in(frames.tolist())).sort("frame")
+    rows = []
+    for (response, shape), part in good.group_by("response", "shape", maintain_order=True):
+        found = correlation(part.select(SUM_NAMES).to_numpy())
+        rows.append((response, shape, found.r, found.low, found.high, found.n_values))
     return pl.DataFrame(rows, schema=["response", "goes with", "r", "from", "to", "values"], orient="row")

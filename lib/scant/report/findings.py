@@ -35,11 +35,10 @@ class ExampleImages:
 
 @dataclass(frozen=True)
 class Response:
-    """Tables behind the electronic section: electronic response, surface and bonds of all frames."""
+    """Tables behind the electronic section: response of all atoms, and each frame's sums for the correlations."""
 
     electronic: pl.LazyFrame
-    surface: pl.LazyFrame
-    bonds: pl.LazyFrame
+    sums: pl.DataFrame
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from scant.analysis.electronic import FrameElectrons, frame_electrons
+from scant.analysis.response_sums import PAIRS
 from scant.analysis.samples import iterate_samples
 from scant.io.structures import read_table
-from scant.stages.products import ELECTRONS, ORDERS
+from scant.stages.products import ELECTRONS, ORDERS, SUMS
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,12 @@ class ElectronTask:
         return rows.ids, frame_electrons(rows, drawn, self.lattice_angstrom, self.valley_rad) if carbon else None
 
 
-def electron_tables(done: Mapping[int, tuple[np.ndarray, FrameElectrons | None]]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Atoms: frame, id, each quantity and its sigma; bonds: frame, id_a, id_b, pi bond order and sigma; null where not known."""
-    atoms, bonds = [pl.DataFrame(schema=ELECTRONS)], [pl.DataFrame(schema=ORDERS)]
+def electron_tables(done: Mapping[int, tuple[np.ndarray, FrameElectrons | None]]) -> tuple[pl.DataFrame, ...]:
+    """Atoms: frame, id, each quantity and its sigma; bonds: frame, id_a, id_b, pi bond order and sigma; null where not known.
+
+    Sums behind correlations: frame, response, shape, n, x, y, xx, yy, xy.
+    """
+    atoms, bonds, sums = [pl.DataFrame(schema=ELECTRONS)], [pl.DataFrame(schema=ORDERS)], [pl.DataFrame(schema=SUMS)]
     for frame, (ids, found) in done.items():
         nothing = np.full(ids.size, np.nan)
         columns = dict.fromkeys(ELECTRONS, nothing) | {"frame": np.full(ids.size, frame), "id": ids}
@@ -45,5 +49,7 @@ def electron_tables(done: Mapping[int, tuple[np.ndarray, FrameElectrons | None]]
             ends = {"id_a": ids[found.pairs[:, 0]], "id_b": ids[found.pairs[:, 1]]}
             orders = {"pi_bond_order": found.bond_order, "sigma_pi_bond_order": found.sigma_bond_order}
             bonds.append(pl.DataFrame({"frame": np.full(len(found.pairs), frame), **ends, **orders}, schema=ORDERS))
+            rows = [(frame, *pair, *values) for pair, values in zip(PAIRS, found.sums.tolist())]
+            sums.append(pl.DataFrame(rows, schema=SUMS, orient="row"))
         atoms.append(pl.DataFrame(columns, schema=ELECTRONS))
-    return pl.concat(atoms).fill_nan(None), pl.concat(bonds).fill_nan(None)
+    return pl.concat(atoms).fill_nan(None), pl.concat(bonds).fill_nan(None), pl.concat(sums)

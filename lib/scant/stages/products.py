@@ -7,11 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from scant.analysis.correlation import SUM_NAMES
 from scant.io.structures import read_table
 from scant.stages.annealing import ATOMS, CONVERGENCE
 
 RESPONSES = ("ldos_per_ev", "charge_e", "free_valence", "pseudo_field_tesla")
 ELECTRONS = {"frame": pl.Int64, "id": pl.Int64, **{f"{prefix}{name}": pl.Float64 for name in RESPONSES for prefix in ("", "sigma_")}}
+SUMS = {"frame": pl.Int64, "response": pl.String, "shape": pl.String, **dict.fromkeys(SUM_NAMES, pl.Float64)}
 ORDERS = {"frame": pl.Int64, "id_a": pl.Int64, "id_b": pl.Int64, "pi_bond_order": pl.Float64, "sigma_pi_bond_order": pl.Float64}
 
 

@@ -7,6 +7,7 @@ rule electrons:
     output:
         atoms=product("electrons/{block}.parquet"),
         bonds=product("electrons/{block}.bonds.parquet"),
+        sums=product("electrons/{block}.sums.parquet"),
         failures=product("electrons/{block}.failures.parquet"),
     log: log_of("electrons", block=True)
     benchmark: benchmark_of("electrons", block=True)

@@ -19,10 +19,11 @@ def electrons(inputs, outputs, params, block, threads):
         inputs.atoms, inputs.samples, calibration["lattice_constant_angstrom"], calibration["lattice"]["rotation_rad"]
     )  # fmt: skip
     done, lost = map_frames(task, frames, stage="electrons", n_workers=threads, **params.workers)
-    atoms, bonds = electron_tables(done)
+    atoms, bonds, sums = electron_tables(done)
     provenance = record("electrons", seed=params.seed, params={}, code=params.code)
     write_table(outputs.atoms, atoms, provenance)
     write_table(outputs.bonds, bonds, provenance)
+    write_table(outputs.sums, sums, provenance)
     write_table(outputs.failures, failure_table(lost), provenance)
     say(f"electrons: {len(atoms) - atoms['ldos_per_ev'].null_count()} of {len(atoms)} atoms, {len(bonds)} bonds")
     refuse_many_failures(lost, stop - start, params.max_failed_fraction)

@@ -39,7 +39,7 @@ def report(inputs, outputs, params, name):
             histograms=examples.histograms(frame, atoms),
             energy=energy,
             ripple_powers=read_table(inputs.ripples),
-            response=Response(*map(pl.scan_parquet, (inputs.electronic, inputs.surface, inputs.bonds))) if calibration["optics"] else None,
+            response=Response(pl.scan_parquet(inputs.electronic), read_tables(inputs.sums)) if inputs.sums else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
         )
     )
