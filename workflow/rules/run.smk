@@ -37,7 +37,11 @@ def show_plan():
 
 
 def go_on_after_mending():
-    """The first pass made damaged products again, those alone; the same command now does the rest, which finds their contents unchanged."""
-    if DAMAGED and not workflow.dag_settings.targets and MENDED_VARIABLE not in os.environ:
-        os.environ[MENDED_VARIABLE] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
+    """This pass made damaged products again, those alone; the same command goes on, and finds what was made of them still true."""
+    mended = os.environ.get(MENDED_VARIABLE, "").split(os.pathsep)
+    if not DAMAGED or workflow.dag_settings.targets:
+        return
+    if DAMAGED[0] in mended:
+        raise WorkflowError(f"{DAMAGED[0]}: damaged again as soon as it was made; look at the disk, then run the same command")
+    os.environ[MENDED_VARIABLE] = os.pathsep.join([*mended, DAMAGED[0]])
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])

@@ -39,10 +39,11 @@ def lines_of(folder: Path, found: Sequence[Damage]) -> list[str]:
 
 
 def prepare_rerun(results: str, names: Sequence[str], dry: bool) -> list[str]:
-    """Before a run is planned: set cut products aside, forget failures that may be gone; returns the products to make again.
+    """Before a run is planned: set cut products aside, forget failures that may be gone; returns products to make again.
 
-    A dry run only says what is damaged. Raises DataIntegrityError for links inside the results. While another run works on the folder
-    nothing is touched.
+    These are some that do not depend on each other: made alone they change nothing that has been made of them; made together with what
+    lies between them they would. A dry run only says what is damaged. Raises DataIntegrityError for links inside the results. While
+    another run works on the folder nothing is touched.
     """
     folders = [folder for name in names if (folder := Path(results, name)).is_dir()]
     for folder in folders:
@@ -58,7 +59,16 @@ def prepare_rerun(results: str, names: Sequence[str], dry: bool) -> list[str]:
         for folder in folders:
             _say(lines_of(folder, set_aside_damage(folder)), "set aside, is made again")
             _say([f"{folder / ledger}: frames failed" for ledger in forget_curable_failures(folder)], "this block is tried again")
-    return [str(folder / product) for folder in folders for product in to_make_again(folder)]
+    return next((found for folder in folders if (found := _independent(folder, to_make_again(folder)))), [])
+
+
+def _independent(folder: Path, products: Sequence[str]) -> list[str]:
+    """Those of the products, as paths, that do not depend on each other: of one stage, or a single one of the whole dataset."""
+    if not products:
+        return []
+    stage = Path(products[0]).parent
+    chosen = [product for product in products if Path(product).parent == stage] if stage != Path() else products[:1]
+    return [str(folder / product) for product in chosen]
 
 
 def _say(lines: Sequence[str], end: str) -> None:
