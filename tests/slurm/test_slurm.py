@@ -54,8 +54,8 @@ class Runs:
         self.house, self.cluster, self.log = House(root, repository), cluster, root / "run.log"
         self.house.write_config(TINY)
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        environment = self.house.environment | {"PATH": self.cluster.environment["PATH"]}
+    def start(self, *arguments: str, fault: str | None = None) -> subprocess.Popen:
+        environment = self.house.environment | {"PATH": self.cluster.environment["PATH"]} | (self.house.injected(fault) if fault else {})
         with self.log.open("w") as log:
             return subprocess.Popen(
                 self.house.command(*arguments), cwd=self.house.root, env=environment, stdout=log, stderr=subprocess.STDOUT
@@ -156,11 +156,11 @@ def test_gpu_without_a_gpu_is_a_clear_error_in_the_gpu_partition(disturbed, clus
 def test_a_job_that_outlived_its_killed_run_ends_when_the_next_run_begins(local, cluster):
     runs = local[0]
     runs.finish(local[1])
-    before = runs.house.results / "calibration.json"
+    (before,) = runs.house.results.glob("anneal/*-*[0-9].parquet")
     expected, began = before.read_bytes(), time.time()
-    again = [*PROFILE, "--rerun-triggers", "mtime", "--forcerun", "calibrate_optics", "--until", "calibrate_optics"]
-    process = runs.start(*again)
-    orphan = runs.wait_for_script("calibrate_optics", began, process)
+    again = [*PROFILE, "--rerun-triggers", "mtime", "--forcerun", "anneal", "--until", "anneal"]
+    process = runs.start(*again, fault="anneal 0 hang")
+    orphan = runs.wait_for_script("anneal", began, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     # longer than a job on the run's own host needs to follow it

@@ -70,10 +70,11 @@ class House:
 
     def snakemake(self, *arguments: str, fault: str | None = None) -> subprocess.CompletedProcess:
         """Run the workflow; `fault` (STAGE FRAME KIND) is put before that frame's work (see injected/sitecustomize.py)."""
-        environment = self.environment
-        if fault:
-            environment |= {"SCANT_FAULT": fault, "PYTHONPATH": f"{environment['PYTHONPATH']}:{INJECTED}"}
-        return self._run(self.command(*arguments), environment)
+        return self._run(self.command(*arguments), self.environment | (self.injected(fault) if fault else {}))
+
+    def injected(self, fault: str) -> dict[str, str]:
+        """Environment in which the fault happens."""
+        return {"SCANT_FAULT": fault, "PYTHONPATH": f"{self.environment['PYTHONPATH']}:{INJECTED}"}
 
     def scant(self, *arguments: str) -> subprocess.CompletedProcess:
         return self._run([sys.executable, "-m", "scant", *arguments], self.environment)
