@@ -2,9 +2,10 @@
 
 One orbital along the pi axis n of each atom (`pyramidalisation.pi_axes`), hoppings between bonded atoms, d the unit vector of the bond
 (Slater and Koster, Phys. Rev. 94, 1498 (1954)):
-t = V_pi (n_i . n_j - (n_i . d)(n_j . d)) + V_sigma (n_i . d)(n_j . d), both V by exp(-3.37 (L / 1.42 A - 1)) (Pereira, Castro Neto and
-Peres, Phys. Rev. B 80, 045401 (2009)), V_pi = -2.7 eV there, V_sigma / V_pi = -5.38 / 2.24 as quoted after Tomanek and Louie, Phys.
-Rev. B 37, 8327 (1988), not checked against the paper itself; it enters by (n . d)^2, which is small on a rippled sheet. Neutral: the Fermi level is the Dirac point, 0. Energies, eigenstates and occupations are sisl's.
+t = V_pi (n_i . n_j - (n_i . d)(n_j . d)) + V_sigma (n_i . d)(n_j . d), both V by exp(-3.37 (L / 1.42 A - 1)) (Pereira, Castro Neto
+and Peres, Phys. Rev. B 80, 045401 (2009)), V_pi = -2.7 eV there, V_sigma / V_pi = -5.38 / 2.24 as quoted after Tomanek and Louie,
+Phys. Rev. B 37, 8327 (1988), not checked against the paper itself; it enters by (n . d)^2, which is small on a rippled sheet.
+Neutral: the Fermi level is the Dirac point, 0. Energies, eigenstates and occupations are sisl's.
 
 A view is a cut out of a larger sheet. For the density of states the sheet goes on as a wide band: every bond lost at the rim adds
 -i |V_pi| to its atom's energy, which takes in what arrives; a cut left closed would put edge states at the Fermi level.
