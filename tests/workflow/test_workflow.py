@@ -11,6 +11,7 @@ import time
 import polars as pl
 import pytest
 from house import CONFIG, PRODUCTS, House
+from rocrate.rocrate import ROCrate
 from scant.columns import TABLES
 
 AFTER_ANNEAL = {
@@ -155,3 +156,17 @@ def test_the_comparison_of_denoisers_is_planned(tmp_path, repository):
     house = House(tmp_path, repository)
     done = house.snakemake("-n", "compare_denoisers")
     assert done.returncode == 0, done.stdout
+
+
+def test_the_finished_run_as_a_crate(finished):
+    """What a reader of the crate needs: the workflow, the run, its inputs, and products that are what their hashes say."""
+    done = finished.scant("crate", "--config", "tiny.json")
+    assert done.returncode == 0, done.stdout
+    crate = ROCrate(finished.results)
+    assert crate.mainEntity.id == "provenance/scant-source.zip"
+    run = crate.get("#run")
+    assert run["instrument"].id == crate.mainEntity.id and run["startTime"] < run["endTime"]
+    assert {"#movie.tif", "#dark.tif", "#flat.tif", "provenance/config.yaml"} <= {entity.id for entity in run["object"]}
+    assert all((finished.results / entity.id).exists() for entity in run["result"])
+    assert crate.get("atoms.parquet")["sha256"] == finished.hashes()["atoms.parquet"]
+    assert finished.planned() == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from rocrate.rocrate import ROCrate
 import scant
 from scant.config import Config, parse_config, read_yaml
 from scant.errors import InputError, ScantError
+from scant.io.logs import began_and_ended
 from scant.io.seals import read_seal, sealed_products
 from scant.provenance import PACKAGE_ROOT
 from scant.stages.calibration import read_json
 
 PROFILES = tuple(f"https://w3id.org/ro/wfrun/{name}/0.5" for name in ("process", "workflow"))
+RUN_CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
 SOURCE_ROOT = PACKAGE_ROOT.parents[1]
 SOURCE_PARTS = ("Snakefile", "workflow", "lib", "config", "profiles", "pyproject.toml", "uv.lock", "LICENSE")
 # Blocks' own tables are what the products were made of; their seals say what they were.
@@ -77,6 +79,7 @@ def write_crate(folder: Path, name: str, config: Config) -> None:
         _named(crate, f"#package-{package}", "PropertyValue", package, {"value": version}) for package, version in _versions(facts)
     ]
     crate.datePublished = datetime.fromisoformat(ended)
+    crate.metadata.extra_contexts.append(RUN_CONTEXT)
     crate.metadata.write(folder)
 
 
@@ -105,9 +108,9 @@ def _named(crate: ROCrate, identifier: str, kind: str, name: str, properties: di
 
 
 def _times(folder: Path) -> tuple[str, str]:
-    """When the first job's log and the last one's were written, UTC."""
-    dates = [log.stat().st_mtime for log in (folder / "logs").rglob("*.log")]
-    return tuple(datetime.fromtimestamp(date, UTC).isoformat(timespec="seconds") for date in (min(dates), max(dates)))  # type: ignore[return-value]
+    """When the first job began and the last one ended, UTC."""
+    times = [found for log in (folder / "logs").rglob("*.log") if (found := began_and_ended(log))]
+    return min(began for began, _ in times), max(ended for _, ended in times)
 
 
 def _snakemake_report(config_file: str | None, page: Path, folder: Path) -> None:
