@@ -20,7 +20,8 @@ from scant.io.store import check_manifest
 
 MOVIE = "movie.zarr"
 INGEST_BLOCKS = "ingest/[0-9]*.json"
-LEDGERS = "*/*.failures.parquet"
+# of blocks; those of dose twins count doses, not frames
+LEDGERS = "*/[0-9]*-[0-9]*.failures.parquet"
 
 
 @dataclass(frozen=True)
