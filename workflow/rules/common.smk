@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-from scant.commands.verify import prepare_rerun
 from scant.config import load_acquisition, parse_config
 from scant.errors import ScantError
 from scant.imaging.average import window_for_dose
@@ -14,9 +13,12 @@ from scant.provenance import code_digest
 
 try:
     CONFIG = parse_config({key: value for key, value in config.items()})
-    # who only asks what failed changes nothing
-    MAIN = workflow.is_main_process and "failures" not in sys.argv
-    DAMAGED = prepare_rerun(CONFIG.results.rstrip("/"), CONFIG.names, dry=workflow.output_settings.dryrun) if MAIN else []
+    DAMAGED = []
+    # who only asks what failed changes nothing; a job has nothing to prepare, and need not import what that takes
+    if workflow.is_main_process and "failures" not in sys.argv:
+        from scant.commands.verify import prepare_rerun
+
+        DAMAGED = prepare_rerun(CONFIG.results.rstrip("/"), CONFIG.names, dry=workflow.output_settings.dryrun)
 except ScantError as error:
     raise WorkflowError(str(error)) from None
 RESULTS = CONFIG.results.rstrip("/")
