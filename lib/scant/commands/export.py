@@ -37,9 +37,7 @@ def run(results: str, kind: str, frame: int | None, out: str | None) -> int:
 
 def _structure(folder: Path, kind: str, frame: int, target: Path) -> int:
     calibration = read_json(str(folder / "calibration.json"))
-    field = FieldOfView(
-        calibration["height_px"], calibration["width_px"], calibration["pixel_size_angstrom"], calibration["frame_time_ms"] or 1.0
-    )
+    field = FieldOfView.of(calibration)
     rows = pl.scan_parquet(folder / "atoms.parquet").filter(pl.col("frame") == frame).collect()
     written = write_frame(target, kind, rows, field)
     print(f"{target}: {written} atoms of frame {frame}, in the order of their ids")

@@ -7,19 +7,16 @@ from pathlib import Path
 
 import polars as pl
 
-from scant.errors import InputError
 from scant.io.ledger import failure_table, faulty_frames
 from scant.io.structures import read_table, read_tables
-from scant.stages.integrity import LEDGERS
+from scant.stages.integrity import LEDGERS, dataset_at
 
 MESSAGE_WIDTH = 160
 
 
 def run(folder: str) -> int:
     """Print the failures found so far, also of a run that goes on; 1 when there are any. InputError for a folder without results."""
-    path = Path(folder)
-    if not (path / "ingest").is_dir():
-        raise InputError(f"{folder}: no results of a dataset; expected a folder such as results/demo")
+    path = dataset_at(folder)
     found = failures_in(path)
     print("\n".join(text_of(folder, found)))
     return 1 if len(found) else 0

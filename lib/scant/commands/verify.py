@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scant.errors import InputError, ScantError
+from scant.errors import ScantError
 from scant.io.runs import lock_results
 from scant.io.seals import to_make_again
-from scant.stages.integrity import Damage, damage_in, forget_curable_failures, refuse_links, set_aside_damage
+from scant.stages.integrity import Damage, damage_in, dataset_at, forget_curable_failures, refuse_links, set_aside_damage
 
 
 def run(folder: str) -> int:
@@ -17,9 +17,7 @@ def run(folder: str) -> int:
 
     Raises InputError for a folder without results, ScantError while a run works on it.
     """
-    path = Path(folder)
-    if not (path / "ingest").is_dir():
-        raise InputError(f"{folder}: no results of a dataset; expected a folder such as results/demo")
+    path = dataset_at(folder)
     with lock_results(str(path.parent)):
         found = set_aside_damage(path, contents=True)
     for line in lines_of(path, found):

@@ -35,6 +35,12 @@ class FieldOfView:
     pixel_size_angstrom: float
     frame_time_ms: float
 
+    @classmethod
+    def of(cls, calibration: Mapping[str, Any]) -> FieldOfView:
+        """That of a calibration.json; frames without a known time are 1 ms apart."""
+        time_ms = calibration["frame_time_ms"] or 1.0
+        return cls(calibration["height_px"], calibration["width_px"], calibration["pixel_size_angstrom"], time_ms)
+
     @property
     def lattice(self) -> str:
         width, height = (n * self.pixel_size_angstrom for n in (self.width_px, self.height_px))

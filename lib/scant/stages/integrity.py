@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from scant.errors import DataIntegrityError
+from scant.errors import DataIntegrityError, InputError
 from scant.io.blocks import parse_label
 from scant.io.ledger import CURABLE
 from scant.io.seals import problems_of, sealed_products, set_aside
@@ -22,6 +22,14 @@ MOVIE = "movie.zarr"
 INGEST_BLOCKS = "ingest/[0-9]*.json"
 # of blocks; those of dose twins count doses, not frames
 LEDGERS = "*/[0-9]*-[0-9]*.failures.parquet"
+
+
+def dataset_at(folder: str) -> Path:
+    """The folder of a dataset's results. Raises InputError for one without any."""
+    path = Path(folder)
+    if not (path / "ingest").is_dir():
+        raise InputError(f"{folder}: no results of a dataset; expected a folder such as results/demo")
+    return path
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,7 @@ def analyse(inputs, outputs, params):
     write_table(outputs.frames, frames, provenance)
     write_table(outputs.md, md, provenance)
     write_table(outputs.failures, failures, provenance)
-    field = FieldOfView(
-        calibration["height_px"], calibration["width_px"], calibration["pixel_size_angstrom"], calibration["frame_time_ms"] or 1.0
-    )
+    field = FieldOfView.of(calibration)
     written = write_extxyz(outputs.structures, structures_of(inputs.atoms), field)
     say(f"analyse: structures of {written} of {len(frames)} frames, {len(failures)} failures")
 
