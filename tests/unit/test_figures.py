@@ -60,7 +60,7 @@ BY_TABLE: dict[str, Callable[[], Figure]] = {
     "md": lambda: figures.md_figure(md_table()),
     "dose": lambda: figures.dose_figure(dose_table(), dose_summary()),
     "spectrum": lambda: figures.ripple_spectrum_figure(spectrum_of_table(FULL)),
-    "energy": lambda: figures.energy_figure(np.exp(-np.arange(40) / 9) * np.ones((3, 1)), 10 * 0.9 ** np.arange(40)),
+    "energy": lambda: figures.energy_figure(np.exp(-np.arange(40) / 9) * np.ones((3, 1)), 10, 10),
     "intensity": lambda: figures.intensity_figure(images(40)["corrected"], images(40)["model"], 0.01),
     "validation": lambda: figures.validation_figure(np.linspace(-1, 1, 300).reshape(-1, 3), np.full((100, 3), 0.5)),
 }
@@ -129,4 +129,4 @@ def test_images_and_atoms_share_the_origin_at_the_centre_of_the_first_pixel():
 
 def test_reasons_from_a_file_are_drawn_as_text():
     hostile = md_table().with_columns(reason=pl.lit(HOSTILE), verdict=pl.lit("stable"))
-    assert b"<script>" not in figures.svg_bytes(figures.md_figure(hostile))
+    assert b"<script>" not in figures.vector_bytes(figures.md_figure(hostile), "svg")

@@ -10,6 +10,7 @@ from scant.errors import ScantError
 from scant.imaging.average import window_for_dose
 from scant.plan import job_memory_mb, worker_job_memory_mb
 from scant.provenance import code_digest
+from scant.report.parts import PARTS
 
 try:
     CONFIG = parse_config({key: value for key, value in config.items()})
@@ -43,6 +44,12 @@ def script_of(script):
 
 def product(name_and_file):
     return f"{RESULTS}/{{name}}/{name_and_file}"
+
+
+def in_report(file, part, what, caption=None):
+    """A product that Snakemake's own report shows too, under the title that its part has on the page."""
+    labels = {"dataset": "{name}", "what": what}
+    return report(product(file), category=PARTS[part], labels=labels, caption=f"../../report/{caption or part}.rst")
 
 
 def log_of(stage, block=False):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
 from scant.report.page import Page, Picture, Section, Table
-from scant.report.style import BLUE, GREY, RED, new_figure, styled
+from scant.report.style import BLUE, GREY, RED, row_of_panels, styled
 
 SINGLE = "single frame"
 # Column, heading, factor, digits.
@@ -44,32 +46,35 @@ def denoisers_section(simulated: pl.DataFrame, real: pl.DataFrame) -> Section:
     pictures: tuple[Picture, ...] = ()
     if simulated.height:
         what = "Gain over the whole image and near vacancies, at the movie's own dose; crosses: share of vacancies filled in."
-        pictures = (Picture("denoisers", denoisers_figure(simulated), what, "Bars of PSNR gains of each denoiser, with filled vacancies."),)
-    return Section("denoisers", "Denoisers compared", text, tuple(tables), pictures)
+        seen = "Bars of PSNR gains of each denoiser, with filled vacancies."
+        pictures = (Picture("denoisers", partial(denoisers_figure, simulated), what, seen),)
+    return Section("denoisers", "Denoisers compared", "gates", text, tuple(tables), pictures)
 
 
 def denoisers_page(name: str, simulated: pl.DataFrame, real: pl.DataFrame) -> Page:
     """The section as a page of its own."""
-    return Page(f"{name}: denoisers compared", "What each denoiser does to the atoms.", (), (), (denoisers_section(simulated, real),))
+    return Page(f"{name}: denoisers compared", "What each denoiser does to the atoms.", (denoisers_section(simulated, real),))
 
 
 @styled
-def denoisers_figure(simulated: pl.DataFrame) -> Figure:
+def denoisers_figure(simulated: pl.DataFrame, narrow: bool = False) -> Figure:
     """Gains in dB over all and near vacancies, and the share of vacancies filled in, at the movie's own dose."""
     factors = simulated["dose_factor"].to_numpy()
     everything = simulated.filter(dose_factor=float(factors[np.abs(factors - 1).argmin()]))
     own, single = everything.filter(pl.col("method") != SINGLE), everything.filter(method=SINGLE)
-    figure = new_figure(3.4, 6.4)
-    gains, filled = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (2, 1)})
+    figure, (gains, filled) = row_of_panels(2, 3.4, narrow, 2.9, sharey=True, width_ratios=(2, 1))
     place = np.arange(own.height)
     gains.barh(place - 0.19, own["gain_db"], 0.36, color=GREY, label="whole image")
     gains.barh(place + 0.19, own["gain_at_vacancies_db"], 0.36, color=BLUE, label="near vacancies")
-    gains.set_yticks(place, own["method"].to_list())
-    gains.invert_yaxis()
+    for panel in (gains, filled) if narrow else (gains,):
+        panel.set_yticks(place, own["method"].to_list())
+        panel.set_ylim(len(place) - 0.5, -0.5)
     gains.set(xlabel="gain in PSNR over one frame (dB)")
     filled.plot(100 * own["vacancies_filled"].to_numpy(), place, "x", color=RED, markersize=6, label="vacancies filled in")
     for share in single["vacancies_filled"]:
         filled.axvline(100 * share, color=GREY, linestyle=":", linewidth=1.0, label="single frame")
     filled.set(xlabel="vacancies filled in (%)", xlim=(-5, 105))
-    figure.legend(loc="outside upper center", ncols=4)
+    gains.set_title("a  gain")
+    filled.set_title("b  vacancies lost")
+    figure.legend(loc="outside upper center", ncols=2 if narrow else 4)
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 
@@ -11,16 +13,18 @@ from scant.report.findings import Findings
 from scant.report.page import Picture, Section, Table
 from scant.report.tables import format_number
 
+TITLE = "Electronic response"
 
-def electronic_section(found: Findings) -> Section | None:
-    """Density of states and pseudo-magnetic field of one frame, and correlations with the geometry over the movie."""
+
+def electronic_section(found: Findings) -> Section:
+    """Density of states and pseudo-magnetic field of one frame, and correlations with the geometry; a sentence where there are none."""
     response = found.inputs.response
     if response is None:
-        return None
+        return Section("electronic", TITLE, "electronic", ("Not computed: it needs heights, and those the optics of the movie.",))
     known = response.electronic.select(pl.col("ldos_per_ev").count()).collect().item()
     if not known:
         text = "π bands are computed for frames of carbon alone that reach more than 18 Å; this movie has no such atom."
-        return Section("electronic", "Electronic response", (text,))
+        return Section("electronic", TITLE, "electronic", (text,))
     table = correlation_table(response.sums, found.good_frames)
     caption = (
         "Correlation (Pearson) over atoms, samples of the posterior and frames, 95 % interval by resampling blocks of frames. "
@@ -33,12 +37,18 @@ def electronic_section(found: Findings) -> Section | None:
         values = {name: np.array(column, dtype=float) for name, column in rows.items()}
         if np.array_equal(values["id"], atoms.ids):
             words = (
-                f"Frame {frame}: density of states at the Fermi level (Lorentzian of half width 0.3 eV, both spins) and pseudo-magnetic "
-                "field of one valley (the other sees its opposite); above each panel the median σ. Empty rings: within 9 Å of the rim."
+                f"Frame {frame}: local density of states at the Fermi level per atom (Lorentzian of half width 0.3 eV, both spins) and "
+                "pseudo-magnetic field of one valley (the other sees its opposite). Empty rings: within 9 Å of the rim, or neighbours not "
+                "in view."
             )
-            pictures.append(Picture("electronic", figures.electronic_figure(atoms, values), words, "Maps of density of states and field."))
-    text = f"Atoms with a density of states: {format_number(known)}. Values are means over samples of each frame's posterior."
-    return Section("electronic", "Electronic response", (text,), (Table(caption, table, "correlations.csv"),), tuple(pictures))
+            draw = partial(figures.electronic_figure, atoms, values)
+            pictures.append(Picture("electronic", draw, words, "Maps of density of states and field."))
+    text = (
+        f"π bands of the carbon atoms gave a local density of states for {format_number(known)} atoms of all frames, those 9 Å or more "
+        "from the rim. Values are means over samples of each frame's posterior, σ their spread. Single atoms of single frames say little; "
+        "the table says what goes with what over the whole movie."
+    )
+    return Section("electronic", TITLE, "electronic", (text,), (Table(caption, table, "correlations.csv"),), tuple(pictures))
 
 
 def correlation_table(sums: pl.DataFrame, frames: np.ndarray) -> pl.DataFrame:
@@ -47,5 +57,5 @@ def correlation_table(sums: pl.DataFrame, frames: np.ndarray) -> pl.DataFrame:
     rows = []
     for (response, shape), part in good.group_by("response", "shape", maintain_order=True):
         found = correlation(part.select(SUM_NAMES).to_numpy())
-        rows.append((response, shape, found.r, found.low, found.high, found.n_values))
-    return pl.DataFrame(rows, schema=["response", "goes with", "r", "from", "to", "values"], orient="row")
+        rows.append((response, shape, *(round(r, 3) for r in (found.r, found.low, found.high)), found.n_values))
+    return pl.DataFrame(rows, schema=["response", "goes with", "r", "from (95 %)", "to (95 %)", "values"], orient="row")

@@ -46,9 +46,10 @@ class ReportInputs:
     """What a run has: tables of the data contracts, and None for what it has not.
 
     parameters: {stage: {key: value}} as really used. provenance: {name: value or mapping}. truth: rows of matched atoms
-    with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom. dose_summary: `Threshold.summary()`. histograms: measured and
-    simulated intensities in electrons. energy: (chains, sweeps) of the example frame. denoisers: tables of `compare_denoisers`.
-    response: None without optics. ripple_powers: `ripple_power_table` of all frames.
+    with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom; truth_scores: recall, precision, rmsd_3d_angstrom of each frame.
+    dose_summary: `Threshold.summary()`. histograms: measured and simulated intensities in electrons. energy: (chains, moves) of
+    the example frame. denoisers: tables of `compare_denoisers`. response: None without optics. ripple_powers:
+    `ripple_power_table` of all frames. viewer_frames: at most so many in the 3D view.
     """
 
     name: str
@@ -65,11 +66,13 @@ class ReportInputs:
     failures: pl.DataFrame | None = None
     example: ExampleImages | None = None
     truth: pl.DataFrame | None = None
+    truth_scores: pl.DataFrame | None = None
     histograms: tuple[np.ndarray, np.ndarray] | None = None
     energy: np.ndarray | None = None
     denoisers: tuple[pl.DataFrame, pl.DataFrame] | None = None
     response: Response | None = None
     ripple_powers: pl.DataFrame | None = None
+    viewer_frames: int = MAX_FRAMES
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ class Findings:
 
     @property
     def lattice_angstrom(self) -> float:
-        lattice = self.inputs.calibration.get("lattice") or {}
-        constant = lattice.get("lattice_constant_angstrom") if isinstance(lattice, dict) else lattice
+        constant = self.calibrated("lattice").get("lattice_constant_angstrom")
         return float(constant or GRAPHENE_LATTICE_ANGSTROM)
 
     @property
@@ -100,6 +102,25 @@ class Findings:
             return None
         wanted = self.inputs.example.frame if self.inputs.example else None
         return next((f for f in self.sample if f.frame == wanted), self.sample[len(self.sample) // 2])
+
+    @property
+    def clean_sigma_angstrom(self) -> np.ndarray:
+        """Stated sigma (n, 3) of the sampled atoms without a flag, NaN where not known."""
+        clean = self.sample_table.filter(pl.col("flag").fill_null(0) == 0)
+        return clean.select(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in SIGMA).to_numpy()
+
+    def used(self, stage: str) -> dict[str, Any]:
+        """The parameters of a stage, none where they are not known."""
+        return self.inputs.parameters.get(stage, {})
+
+    def calibrated(self, part: str) -> dict[str, Any]:
+        """The calibrated optics or detector, nothing where they are not known."""
+        return self.inputs.calibration.get(part) or {}
+
+    def pairs_of(self, frame: int) -> np.ndarray:
+        """Bonds (n, 2) of a sampled frame as numbers of its atoms."""
+        atoms = next(f for f in self.sample if f.frame == frame)
+        return np.searchsorted(atoms.ids, self.bonds.filter(pl.col("frame") == frame).select("id_a", "id_b").to_numpy())
 
     @cached_property
     def bonds(self) -> pl.DataFrame:
@@ -112,7 +133,7 @@ class Findings:
     @cached_property
     def rigidity(self) -> Rigidity | None:
         """Of the frames that count, at the temperature of the prior."""
-        powers, temperature = self.inputs.ripple_powers, self.inputs.parameters.get("anneal", {}).get("temperature_k")
+        powers, temperature = self.inputs.ripple_powers, self.used("anneal").get("temperature_k")
         if powers is None or temperature is None:
             return None
         return bending_rigidity(powers.filter(pl.col("frame").is_in(self.good_frames.tolist())), temperature)

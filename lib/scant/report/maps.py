@@ -15,9 +15,11 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scant.analysis.curvature import FrameCurvature
 from scant.analysis.neighbours import FrameAtoms
 from scant.analysis.strain import FrameStrain
-from scant.report.style import BLUE, DIVERGING, RED, SEQUENTIAL, new_figure, robust_limits, say, styled, symmetric_limit
+from scant.report.style import BLUE, DIVERGING, RED, SEQUENTIAL, robust_limits, row_of_panels, say, styled, symmetric_limit
+from scant.report.tables import rounded
 
 ATOM_RADIUS_ANGSTROM = 0.55
+MAP_INCH, IMAGE_INCH = 4.1, 3.5  # height of a panel in a single column, with and without colour bar
 
 
 @styled
@@ -27,10 +29,10 @@ def frame_triptych(
     model_e: np.ndarray | None,
     pixel_size_angstrom: float,
     atoms: FrameAtoms | None = None,
+    narrow: bool = False,
 ) -> Figure:
     """Raw frame | corrected (or denoised) frame | model image with the atoms; all (y, x), the last two on one grey scale."""
-    figure = new_figure(2.75)
-    axes = figure.subplots(1, 3)
+    figure, axes = row_of_panels(3, 2.75, narrow, IMAGE_INCH)
     shared = robust_limits(corrected_e) if model_e is None else robust_limits(corrected_e, model_e)
     panels = (
         (raw_adu, "a  raw (ADU)", robust_limits(raw_adu)),
@@ -104,68 +106,80 @@ def _map_panel(axes: Axes, atoms: FrameAtoms, values: np.ndarray, label: str, pa
     bar.ax.locator_params(nbins=5)
 
 
+def _titled(axes: Axes, letter: str, what: str, sigma: np.ndarray | None = None, unit: str = "") -> None:
+    """Letter and content of a panel; below, the typical uncertainty with its unit."""
+    text = f"{letter}  {what}"
+    if sigma is not None and np.isfinite(sigma).any():
+        text += f"\n    median σ {rounded(float(np.median(sigma[np.isfinite(sigma)])))} {unit}"
+    axes.set_title(text)
+
+
 @styled
-def height_figure(atoms: FrameAtoms, pairs: np.ndarray | None = None) -> Figure:
+def height_figure(atoms: FrameAtoms, pairs: np.ndarray | None = None, narrow: bool = False) -> Figure:
     """Heights of one frame and their sigma, atom by atom."""
-    figure = new_figure(4.1)
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure, panels = row_of_panels(2, 4.1, narrow, MAP_INCH, sharex=True, sharey=True)
     height = atoms.xyz_angstrom[:, 2] - np.mean(atoms.xyz_angstrom[:, 2])
-    _map_panel(left, atoms, height, "height z (Å)", pairs, diverging=False)
-    _map_panel(right, atoms, atoms.sigma_angstrom[:, 2], "σ of the height (Å)", pairs, diverging=False)
-    left.set(title="a  height", ylabel="y (Å)")
-    right.set(title="b  its uncertainty")
+    _map_panel(panels[0], atoms, height, "height z (Å)", pairs, diverging=False)
+    _map_panel(panels[1], atoms, atoms.sigma_angstrom[:, 2], "σ of the height (Å)", pairs, diverging=False)
+    _titled(panels[0], "a", "height")
+    _titled(panels[1], "b", "its uncertainty")
+    _label_y(panels, narrow)
     return figure
 
 
+def _label_y(panels: np.ndarray, narrow: bool) -> None:
+    for panel in panels if narrow else panels[:1]:
+        panel.set_ylabel("y (Å)")
+
+
 @styled
-def strain_figure(atoms: FrameAtoms, strain: FrameStrain, pairs: np.ndarray | None = None) -> Figure:
+def strain_figure(atoms: FrameAtoms, strain: FrameStrain, pairs: np.ndarray | None = None, narrow: bool = False) -> Figure:
     """In-plane strain xx, yy, xy of one frame in percent."""
-    figure = new_figure(3.4)
-    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    figure, panels = row_of_panels(3, 3.6, narrow, MAP_INCH, sharex=True, sharey=True)
     for k, (panel, letter, name) in enumerate(zip(panels, "abc", ("xx", "yy", "xy"))):
-        _map_panel(panel, atoms, 100 * strain.eps[:, k], f"$\\varepsilon_{{{name}}}$ (%)", pairs)
-        typical = np.nanmedian(100 * strain.sigma_eps[:, k]) if np.isfinite(strain.sigma_eps[:, k]).any() else np.nan
-        panel.set_title(f"{letter}  σ = {typical:.2g} %")
-    panels[0].set_ylabel("y (Å)")
+        symbol = f"$\\varepsilon_{{{name}}}$"
+        _map_panel(panel, atoms, 100 * strain.eps[:, k], f"{symbol} (%)", pairs)
+        _titled(panel, letter, f"strain {symbol}", 100 * strain.sigma_eps[:, k], "%")
+    _label_y(panels, narrow)
     return figure
 
 
 @styled
-def curvature_figure(atoms: FrameAtoms, curvature: FrameCurvature, pairs: np.ndarray | None = None) -> Figure:
+def curvature_figure(atoms: FrameAtoms, curvature: FrameCurvature, pairs: np.ndarray | None = None, narrow: bool = False) -> Figure:
     """Mean and Gaussian curvature of one frame; atoms at the border, known three times worse than the rest, stay empty."""
-    figure = new_figure(4.1)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure, panels = row_of_panels(2, 4.3, narrow, MAP_INCH, sharex=True, sharey=True)
     mean, gaussian = 100 * curvature.mean_per_angstrom, 1e4 * curvature.gaussian_per_angstrom2
     sigmas = 100 * curvature.sigma_mean_per_angstrom, 1e4 * curvature.sigma_gaussian_per_angstrom2
-    labels = "mean curvature H (10⁻² Å⁻¹)", "Gaussian curvature K (10⁻⁴ Å⁻²)"
-    for panel, letter, values, sigma, label in zip(panels, "ab", (mean, gaussian), sigmas, labels):
+    names = ("mean curvature H", "10⁻² Å⁻¹"), ("Gaussian curvature K", "10⁻⁴ Å⁻²")
+    for panel, letter, values, sigma, (name, unit) in zip(panels, "ab", (mean, gaussian), sigmas, names):
         typical = np.median(sigma[np.isfinite(sigma)]) if np.isfinite(sigma).any() else np.nan
-        _map_panel(panel, atoms, np.where(sigma < 3 * typical, values, np.nan), label, pairs)
-        panel.set_title(f"{letter}  σ = {typical:.2g}")
-    panels[0].set_ylabel("y (Å)")
+        _map_panel(panel, atoms, np.where(sigma < 3 * typical, values, np.nan), f"{name} ({unit})", pairs)
+        _titled(panel, letter, name, sigma, f"· {unit}")
+    _label_y(panels, narrow)
     return figure
 
 
 @styled
-def electronic_figure(atoms: FrameAtoms, response: Mapping[str, np.ndarray]) -> Figure:
+def electronic_figure(atoms: FrameAtoms, response: Mapping[str, np.ndarray], narrow: bool = False) -> Figure:
     """Density of states at the Fermi level and pseudo-magnetic field of one frame's atoms, each column (n,) with its sigma_."""
-    figure = new_figure(4.1)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    shown = ("ldos_per_ev", "density of states (10⁻³ / eV)", 1e3, False), ("pseudo_field_tesla", "pseudo-magnetic field (T)", 1.0, True)
-    for panel, letter, (name, label, scale, diverging) in zip(panels, "ab", shown):
-        _map_panel(panel, atoms, scale * response[name], label, None, diverging)
-        sigma = response[f"sigma_{name}"]
-        typical = scale * np.median(sigma[np.isfinite(sigma)]) if np.isfinite(sigma).any() else np.nan
-        panel.set_title(f"{letter}  σ = {typical:.3g}")
-    panels[0].set_ylabel("y (Å)")
+    figure, panels = row_of_panels(2, 4.3, narrow, MAP_INCH, sharex=True, sharey=True)
+    shown = (
+        ("ldos_per_ev", "local density of states", "10⁻³ / eV", "· 10⁻³ / eV", 1e3, False),
+        ("pseudo_field_tesla", "pseudo-magnetic field", "T", "T", 1.0, True),
+    )
+    for panel, letter, (name, what, unit, times_unit, scale, diverging) in zip(panels, "ab", shown):
+        _map_panel(panel, atoms, scale * response[name], f"{what} ({unit})", None, diverging)
+        _titled(panel, letter, what, scale * response[f"sigma_{name}"], times_unit)
+    _label_y(panels, narrow)
     return figure
 
 
 @styled
-def fluctuation_figure(xy_angstrom: np.ndarray, fluctuation_z_angstrom: np.ndarray, noise_z_angstrom: np.ndarray) -> Figure:
-    """Standard deviation of every atom's height over time, and its distribution beside what noise alone would give."""
-    figure = new_figure(3.5)
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+def fluctuation_figure(
+    xy_angstrom: np.ndarray, fluctuation_z_angstrom: np.ndarray, noise_z_angstrom: np.ndarray, narrow: bool = False
+) -> Figure:
+    """Standard deviation of every atom's height over time, and its distribution beside the sigma of the estimates."""
+    figure, (left, right) = row_of_panels(2, 3.5, narrow, MAP_INCH, width_ratios=[1, 1.15])
     flat = FrameAtoms(
         0, np.arange(len(xy_angstrom)), np.column_stack([xy_angstrom, 0 * xy_angstrom[:, 0]]), np.zeros((len(xy_angstrom), 3))
     )
@@ -175,10 +189,8 @@ def fluctuation_figure(xy_angstrom: np.ndarray, fluctuation_z_angstrom: np.ndarr
     if known.size:
         right.hist(known, bins=40, color=BLUE, alpha=0.85)
         noise = float(np.sqrt(np.nanmean(noise_z_angstrom**2)))
-        right.axvline(noise, color=RED, linestyle="--", label=f"rms σ of the estimates: {noise:.2f} Å")
-        right.set_ylim(top=right.get_ylim()[1] * 1.2)
-        right.legend(loc="upper right")
-        right.set(xlabel="sd of z over time (Å)", ylabel="atoms", title="b  distribution")
+        right.axvline(noise, color=RED, linestyle="--")
+        right.set(xlabel="sd of z over time (Å)", ylabel="atoms", title=f"b  distribution\n    dashed: rms σ of z, {noise:.2f} Å")
     else:
         say(right, "heights not determined")
     return figure

@@ -28,11 +28,19 @@ REFERENCES = (
 )
 
 
+POTENTIALS = {"lcbop": "LCBOP", "tersoff": "Tersoff", "rebo": "REBO", "airebo": "AIREBO"}
+
+
+def potential_name(key: str) -> str:
+    """A potential as papers write it."""
+    return POTENTIALS.get(key, key)
+
+
 def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool, has_electrons: bool) -> tuple[str, ...]:
     """The methods, leaving out what was not done."""
     text = [
-        "Raw counts were corrected for offset, gain and bad pixels; bad pixels carry no weight. Denoised and averaged images [2] "
-        "serve detection, the search for the basin and pictures only, never the likelihood.",
+        "The approach is that of [1]. Raw counts were corrected for offset, gain and bad pixels; bad pixels carry no weight. "
+        "Denoised and averaged images [2] serve detection, the search for the basin and pictures only, never the likelihood.",
     ]
     if heights:
         text.append(

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
 
 # Okabe and Ito, Color Universal Design (2008).
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
@@ -21,6 +22,7 @@ GREY = "#6b6b6b"
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 FULL_WIDTH_INCH = 7.0
+COLUMN_INCH = 3.37  # 86 mm, one column of most journals; also what a phone shows
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -43,6 +45,7 @@ STYLE: Any = {
     "figure.constrained_layout.h_pad": 0.06,
     "svg.hashsalt": "scant",
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
 }
 styled = rc_context(STYLE)
 
@@ -50,6 +53,24 @@ styled = rc_context(STYLE)
 def new_figure(height_inch: float, width_inch: float = FULL_WIDTH_INCH) -> Figure:
     """An empty figure outside pyplot's global state, laid out so that labels cannot overlap."""
     return Figure(figsize=(width_inch, height_inch), layout="constrained")
+
+
+def one_panel(height_inch: float, width_inch: float, narrow: bool, narrow_height_inch: float | None = None) -> tuple[Figure, Axes]:
+    """A figure of one panel: so wide, or a column wide."""
+    figure = new_figure(narrow_height_inch or height_inch, COLUMN_INCH) if narrow else new_figure(height_inch, width_inch)
+    return figure, figure.subplots()
+
+
+def row_of_panels(count: int, height_inch: float, narrow: bool, panel_inch: float, **wide: Any) -> tuple[Figure, np.ndarray]:
+    """So many panels beside each other on the full width; below each other, each so high, in a single column.
+
+    wide: what matplotlib's `subplots` is told of the row alone.
+    """
+    if narrow:
+        figure = new_figure(count * panel_inch, COLUMN_INCH)
+        return figure, np.atleast_1d(figure.subplots(count, 1))
+    figure = new_figure(height_inch)
+    return figure, np.atleast_1d(figure.subplots(1, count, **wide))
 
 
 def say(axes: Axes, text: str) -> None:
@@ -82,6 +103,14 @@ def plain_log_ticks(axis: Axis) -> None:
 
 
 @styled
+def settled(figure: Figure) -> Figure:
+    """The figure with the places of its parts found once, not again for every file that is written of it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+@styled
 def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
     """The figure as PNG, without the version and date that would change its bytes."""
     buffer = io.BytesIO()
@@ -89,16 +118,24 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-@styled
-def svg_bytes(figure: Figure) -> bytes:
-    """The figure as SVG with text kept as text and no date."""
+def webp_bytes(figure: Figure, dpi: int) -> bytes:
+    """The figure as lossless WebP: what PNG holds, in less than half the bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    Image.open(io.BytesIO(png_bytes(figure, dpi))).convert("RGB").save(buffer, "WEBP", lossless=True, method=1)
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> None:
-    """NAME.png (300 dpi) and NAME.svg in the folder."""
+@styled
+def vector_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as SVG, its text kept as text, or as PDF with its fonts; no date in either."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=200, metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind] | {"Creator": None})
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, folder: Path, name: str, kinds: tuple[str, ...] = ("svg",)) -> None:
+    """NAME.png (300 dpi) and the vector formats asked for, in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.png").write_bytes(png_bytes(figure, dpi=300))
-    (folder / f"{name}.svg").write_bytes(svg_bytes(figure))
+    for kind in kinds:
+        (folder / f"{name}.{kind}").write_bytes(vector_bytes(figure, kind))

@@ -23,9 +23,12 @@ def evenly_spread(numbers: np.ndarray, count: int) -> np.ndarray:
 
 
 def viewer_data(
-    frames: list[FrameAtoms], times_ms: dict[int, float], lattice_angstrom: float = GRAPHENE_LATTICE_ANGSTROM
+    frames: list[FrameAtoms],
+    times_ms: dict[int, float],
+    lattice_angstrom: float = GRAPHENE_LATTICE_ANGSTROM,
+    most_frames: int = MAX_FRAMES,
 ) -> dict[str, Any] | None:
-    """Frames (at most 60, at most 90,000 atoms together; a larger field of view is cut to its middle) for the 3D view.
+    """Frames (at most so many, at most 90,000 atoms together; a larger field of view is cut to its middle) for the 3D view.
 
     None without atoms. Heights are relative to each frame's mean; without heights the view is flat.
     """
@@ -34,7 +37,7 @@ def viewer_data(
         return None
     frames = [_middle(frame, MAX_ATOMS // 3) for frame in frames]
     fitting = max(MAX_ATOMS // max(frame.ids.size for frame in frames), 3)
-    chosen = [frames[k] for k in evenly_spread(np.arange(len(frames)), min(MAX_FRAMES, fitting))]
+    chosen = [frames[k] for k in evenly_spread(np.arange(len(frames)), min(MAX_FRAMES, most_frames, fitting))]
     heights = all(frame.has_heights for frame in chosen)
     payload = [_frame_payload(frame, times_ms.get(frame.frame), heights, lattice_angstrom) for frame in chosen]
     everything = np.concatenate([frame.xyz_angstrom for frame in chosen])
@@ -49,7 +52,7 @@ def viewer_data(
         "exaggeration": HEIGHT_EXAGGERATION,
         "range": ranges,
         "colours": _colour_choices(payload, heights),
-        "alt": f"Interactive view of {len(payload)} frames of the sheet; the slider chooses the frame, the list the colour.",
+        "alt": f"Interactive view of {len(payload)} frames of the sheet; slider, lists and buttons above it choose frame, colour and atom.",
     }
 
 

@@ -114,7 +114,7 @@ def quality_gates(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
         drift = abs(calibration["optics"]["defocus_angstrom"] - calibration["optics_nominal"]["defocus_angstrom"])
         found += [
             _gate("defocus against nominal", drift, "\u00c5", 20.0),
-            _gate("reduced chi^2 off 1", abs(calibration["reduced_chi2"] - 1), "", 0.15),
+            _gate("reduced χ² less 1, absolute", abs(calibration["reduced_chi2"] - 1), "", 0.15),
             _gate("KL divergence of intensities", calibration["kl_divergence"], "nats", 0.02),
         ]
     return found

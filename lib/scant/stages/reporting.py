@@ -92,11 +92,14 @@ def energy_traces(traces: pl.DataFrame, frame: int) -> tuple[np.ndarray, int]:
     return rows["energy"].to_numpy().reshape(rows["chain"].n_unique(), -1), nearest
 
 
-def truth_errors(atoms: pl.LazyFrame, truth: str, calibration: Mapping[str, Any]) -> pl.DataFrame:
-    """Rows of matched atoms with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom; z is missing in a 2D dataset."""
+def truth_errors(atoms: pl.LazyFrame, truth: str, calibration: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of matched atoms with frame, error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom, and frames with recall, precision, RMSD.
+
+    z is missing in a 2D dataset; the RMSD of a frame is over what is known.
+    """
     known = read_truth(truth)
     view = (calibration["width_px"] * calibration["pixel_size_angstrom"], calibration["height_px"] * calibration["pixel_size_angstrom"])
-    parts = []
+    parts, scores = [], []
     for frame in iterate_frames(atoms.collect()):
         if frame.frame not in known:
             continue
@@ -105,7 +108,9 @@ def truth_errors(atoms: pl.LazyFrame, truth: str, calibration: Mapping[str, Any]
         columns = {f"error_{axis}_angstrom": result.error_angstrom[:, n] for n, axis in enumerate("xyz")}
         columns |= {f"sigma_{axis}_angstrom": sigma[:, n] for n, axis in enumerate("xyz")}
         parts.append(pl.DataFrame({"frame": np.full(len(result.found), frame.frame), **columns}))
-    return pl.concat(parts) if parts else pl.DataFrame()
+        scores.append((frame.frame, result.recall, result.precision, result.rmsd_3d_angstrom))
+    table = pl.DataFrame(scores, schema=["frame", "recall", "precision", "rmsd_3d_angstrom"], orient="row")
+    return (pl.concat(parts) if parts else pl.DataFrame()), table
 
 
 def sampled_heights(atoms: pl.LazyFrame) -> np.ndarray:

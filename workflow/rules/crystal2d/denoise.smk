@@ -87,7 +87,8 @@ rule denoisers:
     output:
         simulated=product("denoisers.parquet"),
         real=product("denoisers_real.parquet"),
-        page=product("denoisers.html"),
+        page=in_report("denoisers.html", "gates", "denoisers compared", caption="denoisers"),
+        figures=directory(product("denoisers_figures")),
     log: log_of("denoisers")
     benchmark: benchmark_of("denoisers")
     params:

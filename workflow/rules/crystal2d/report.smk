@@ -45,8 +45,9 @@ rule report:
         truth=truth_of,
         denoisers=denoisers_of,
     output:
-        page=report(product("report.html"), category="{name}", caption="../../report/report.rst"),
+        page=in_report("report.html", "results", "the whole page, with the 3D view", caption="report"),
         figures=directory(product("figures")),
+        **{part: in_report(f"sections/{part}.html", part, "text, tables, figures") for part in PARTS},
     log: log_of("report")
     benchmark: benchmark_of("report")
     params:
@@ -72,7 +73,7 @@ rule movie:
         atoms=product("atoms.parquet"),
         frames=product("frames.parquet"),
     output:
-        movie=report(product("dynamics.mp4"), category="{name}", caption="../../report/movie.rst"),
+        movie=in_report("dynamics.mp4", "dynamics", "movie", caption="movie"),
         gif=product("dynamics.gif"),
     log: log_of("movie")
     benchmark: benchmark_of("movie")

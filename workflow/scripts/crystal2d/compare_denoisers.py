@@ -12,7 +12,7 @@ from scant.io.structures import read_tables, write_table
 from scant.io.tasks import MovieFrames
 from scant.provenance import record
 from scant.report.denoisers import denoisers_page
-from scant.report.page import render_page
+from scant.report.page import render_page, save_pictures
 from scant.stages.calibration import read_arrays, read_detector, read_json
 from scant.stages.corrected import CorrectedFrames, usable_frames
 from scant.stages.denoisers import SIMULATED, compare_real, compare_simulated, filters
@@ -40,7 +40,10 @@ def compare(inputs, outputs, params, name):
     noise = {"read_noise_e": detector.read_noise_e, "excess_noise": detector.excess_noise}
     real = compare_real(pairs, filters(learned, with_package), noise)
     write_table(outputs.real, real, provenance)
-    Path(outputs.page).write_text(render_page(denoisers_page(name, simulated, real)), encoding="utf-8")
+    page = denoisers_page(name, simulated, real)
+    Path(outputs.page).write_text(render_page(page), encoding="utf-8")
+    Path(outputs.figures).mkdir(exist_ok=True)
+    save_pictures(page.pictures(), Path(outputs.figures))
     say(f"compare_denoisers: {len(pairs)} pairs of frames, {'' if inputs.unet else 'no '}U-Net, {'' if with_package else 'no '}PyPI bm3d")
 
 

@@ -6,9 +6,9 @@ import polars as pl
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.structures import read_provenance, read_table, read_tables
-from scant.report.figures import save_figure
 from scant.report.findings import ReportInputs, Response
-from scant.report.page import render_page
+from scant.report.page import render_page, render_part, save_pictures
+from scant.report.parts import PARTS
 from scant.report.results import build_report
 from scant.stages.calibration import read_detector, read_json
 from scant.stages.reporting import Examples, energy_traces, truth_errors
@@ -20,6 +20,7 @@ def report(inputs, outputs, params, name):
     frame = examples.middle_frame(frames)
     energy, trace_frame = energy_traces(read_tables(inputs.traces), frame) if inputs.traces else (None, None)
     md = read_table(inputs.md)
+    truth, scores = truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else (None, None)
     page = build_report(
         ReportInputs(
             name=name,
@@ -35,17 +36,20 @@ def report(inputs, outputs, params, name):
             dose_summary=read_json(inputs.threshold) if inputs.threshold else None,
             failures=read_table(inputs.failures),
             example=examples.images(frame, atoms),
-            truth=truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else None,
+            truth=truth,
+            truth_scores=scores,
             histograms=examples.histograms(frame, atoms),
             energy=energy,
             ripple_powers=read_table(inputs.ripples),
             response=Response(pl.scan_parquet(inputs.electronic), read_tables(inputs.sums)) if inputs.sums else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
+            viewer_frames=params.settings["viewer_frames"],
         )
     )
     Path(outputs.page).write_text(render_page(page), encoding="utf-8")
-    for picture in page.pictures():
-        save_figure(picture.figure, Path(outputs.figures), picture.name)
+    for part in PARTS:
+        Path(getattr(outputs, part)).write_text(render_part(page, part), encoding="utf-8")
+    save_pictures(page.pictures(), Path(outputs.figures))
     say(f"report: {outputs.page}, {len(page.pictures())} figures; energy trace of frame {trace_frame}")
 
 
