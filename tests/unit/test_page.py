@@ -16,12 +16,11 @@ from html.parser import HTMLParser
 import numpy as np
 import polars as pl
 import pytest
+from report_inputs import full_inputs
 from report_tables import (
     HOSTILE,
     atoms_table,
-    calibration,
     dose_summary,
-    dose_table,
     failures_table,
     frames_table,
     images,
@@ -34,30 +33,6 @@ from scant.report.page import Page, render_page, script_json
 from scant.report.results import build_report
 from scant.report.tables import csv_text, format_estimate, format_heading, format_number
 from scant.report.viewer import MAX_ATOMS, MAX_FRAMES, evenly_spread, viewer_data
-
-
-def full_inputs() -> ReportInputs:
-    stage, rng = images(64), np.random.default_rng(0)
-    sigma = rng.uniform(0.02, 0.3, (300, 3))
-    error = sigma * rng.normal(size=sigma.shape)
-    truth = {f"error_{a}_angstrom": error[:, k] for k, a in enumerate("xyz")} | {
-        f"sigma_{a}_angstrom": sigma[:, k] for k, a in enumerate("xyz")
-    }
-    return ReportInputs(
-        name="demo",
-        atoms=atoms_table(8).lazy(),
-        frames=frames_table(8),
-        calibration=calibration(),
-        parameters={"anneal": {"chains": 4, "prior": "tersoff"}, "denoise": {"sigma_adu": None}},
-        provenance={"versions": {"scant": "0.1.0"}, "config_hash": "4f1c", "seed": 7},
-        md=md_table(8),
-        dose=dose_table(),
-        dose_summary=dose_summary(),
-        failures=failures_table(),
-        example=ExampleImages(1, stage["raw"], stage["corrected"], stage["model"], 0.2),
-        truth=pl.DataFrame(truth),
-        histograms=(stage["corrected"], stage["model"]),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from report_tables import atoms_table, dose_table
+from report_inputs import everything
 from scant.report.page import Page, Picture, save_pictures
 from scant.report.results import build_report
 from scant.report.style import COLUMN_INCH
-from scant.stages.denoisers import REAL, SIMULATED
-from test_page import full_inputs
-from test_report_electronic import response
 
 SMALLEST_PT = 7.0
 FOR_PAPERS = ("truth", "dose", "displacement", "ripple-course", "denoisers")
 
 
-def denoisers() -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Made-up figures of four methods at two doses."""
-    rows = [
-        (method, factor, *(0.9 for _ in list(SIMULATED)[2:]))
-        for factor in (0.3, 1.0)
-        for method in ("single frame", "Gaussian", "radial Wiener", "BM3D")
-    ]
-    simulated = pl.DataFrame(rows, schema=SIMULATED, orient="row")
-    return simulated, pl.DataFrame([("BM3D", 0.01, 0.9)], schema=REAL, orient="row")
-
-
 @pytest.fixture(scope="module")
 def page() -> Page:
     """A run that has everything."""
-    dose = dose_table()
-    levels = dose["dose_e_per_angstrom2"].unique().sort()
-    bound = pl.DataFrame({"dose_e_per_angstrom2": levels, "bound_3d_angstrom": 0.2, "image_alone_z_angstrom": 3.0})
-    inputs = replace(
-        full_inputs(), atoms=atoms_table(6), dose=pl.concat([dose, dose.with_columns(window=pl.lit(1, pl.Int64))]), dose_bound=bound,
-        denoisers=denoisers(), energy=np.random.default_rng(0).normal(size=(4, 40)), response=response(),
-        parameters={"anneal": {"n_temperatures": 10, "moves_per_temperature": 1, "burn_in": 10}},
-    )  # fmt: skip
-    return build_report(inputs)
+    return build_report(everything())
 
 
 def pictures(page: Page) -> dict[str, Picture]:

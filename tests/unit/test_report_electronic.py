@@ -5,32 +5,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from report_inputs import N_RESPONSES as N_FRAMES
+from report_inputs import response
 from report_tables import atoms_table, calibration, frames_table
 from scant.analysis.bonds import bond_table
 from scant.report.electronic import correlation_table, electronic_section
 from scant.report.findings import ReportInputs, Response, collect_findings
 from scant.report.results import build_report
-from scant.stages.products import ELECTRONS, ORDERS, RESPONSES, SUMS, bonds_with_orders
-
-N_FRAMES = 6
-
-
-def response(known: bool = True) -> Response:
-    """Densities of states by height, and sums of responses that go with it."""
-    rng = np.random.default_rng(1)
-    atoms = atoms_table(N_FRAMES)
-    columns = dict.fromkeys(RESPONSES, 0.03 + 0.001 * atoms["z_angstrom"])
-    columns |= {f"sigma_{name}": pl.Series([0.002] * len(atoms)) for name in RESPONSES}
-    electronic = atoms.select("frame", "id").with_columns(**columns).select(pl.col(name).cast(kind) for name, kind in ELECTRONS.items())
-    rows = []
-    for frame in range(N_FRAMES):
-        x = rng.normal(size=300)
-        for pair, slope in ((("density of states", "strain trace"), 1.0), (("bond order", "bond length"), -0.1)):
-            y = slope * x + 0.1 * rng.normal(size=300)
-            rows.append((frame, *pair, 300.0, x.sum(), y.sum(), x @ x, y @ y, x @ y))
-    if not known:
-        electronic, rows = electronic.with_columns(pl.lit(None, pl.Float64).alias(name) for name in electronic.columns[2:]), []
-    return Response(electronic.lazy(), pl.DataFrame(rows, schema=SUMS, orient="row"))
+from scant.stages.products import ORDERS, bonds_with_orders
 
 
 def inputs(what: Response | None) -> ReportInputs:

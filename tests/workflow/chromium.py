@@ -10,8 +10,13 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+DRAWING_S = 0.05
+# The package imports Playwright, which is not installed; its copy of axe is found without importing it.
+AXE = Path(find_spec("axe_playwright_python").submodule_search_locations[0], "axe.min.js")  # type: ignore[union-attr,index]
 
 
 def find_chromium() -> str | None:
@@ -31,8 +36,8 @@ class Log:
 class Browser:
     """One page; use as a context manager."""
 
-    def __init__(self, executable: str, profile: Path, dark: bool = False) -> None:
-        self.log, self._dark, self._next, self._buffer = Log(), dark, 0, b""
+    def __init__(self, executable: str, profile: Path) -> None:
+        self.log, self._next, self._buffer = Log(), 0, b""
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -65,11 +70,12 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
 
-    def open(self, page: Path, width: int = 1000, height: int = 900) -> None:
-        """Show a local file and wait until it has loaded."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
-        scheme = "dark" if self._dark else "light"
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    def open(self, page: Path, width: int = 1000, height: int = 900, dark: bool = False) -> None:
+        """Show a local file, as on a phone where it is narrow, and wait until it has loaded."""
+        phone = width < 500
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Page.navigate", url=page.as_uri())
         self.wait_for("document.readyState === 'complete' && location.protocol === 'file:'")
 
@@ -88,10 +94,39 @@ class Browser:
                 raise TimeoutError(f"{expression} not true after {seconds} s; errors: {self.log.errors}")
             time.sleep(0.1)
 
-    def press(self, key: str, code: int) -> None:
-        """One key press on the element in focus."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """One key press on the element in focus; `text` is what it types."""
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+            typed = {"text": text} if text and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **typed)
+
+    def middle_of(self, selector: str) -> tuple[float, float]:
+        """The middle of an element, which is scrolled into the window."""
+        box = f"document.querySelector({selector!r}).getBoundingClientRect()"
+        self.evaluate(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        return tuple(self.evaluate(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})"))
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """A mouse event, mouseMoved, mousePressed or mouseReleased, and time to draw what follows from it."""
+        button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+        time.sleep(DRAWING_S)
+
+    def drag_finger(self, *way: tuple[float, float]) -> None:
+        """A finger put down, moved along the way and lifted; a way of one point is a tap."""
+        for n, (x, y) in enumerate(way):
+            self.call("Input.dispatchTouchEvent", type="touchMove" if n else "touchStart", touchPoints=[{"x": x, "y": y}])
+            time.sleep(DRAWING_S)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def accessibility_faults(self) -> list[str]:
+        """What axe finds that is serious or critical: rule, impact and the first elements."""
+        self.evaluate(AXE.read_text(encoding="utf-8") + "; 0")
+        found = self.evaluate(
+            "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations.map("
+            "(rule) => [rule.impact, rule.id + ': ' + rule.nodes.slice(0, 3).map((node) => node.html.slice(0, 200)).join(' | ')]))"
+        )
+        return [f"{impact} {text}" for impact, text in found if impact in ("serious", "critical")]
 
     def screenshot(self, path: Path, whole: bool = False) -> bytes:
         """PNG of the window, or of the whole page."""

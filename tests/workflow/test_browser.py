@@ -39,8 +39,8 @@ def test_the_report_opens_offline_without_a_single_fault(tmp_path, flat, dark, w
     report = write_report(tmp_path, flat)
     executable = find_chromium()
     assert executable is not None
-    with Browser(executable, tmp_path / "profile", dark) as browser:
-        browser.open(report, width)
+    with Browser(executable, tmp_path / "profile") as browser:
+        browser.open(report, width, dark=dark)
         browser.wait_for(READY)
         assert browser.evaluate(READY) == "2d" or not flat
         before = browser.screenshot(tmp_path / "page.png", whole=True)

@@ -25,7 +25,11 @@
   const far = plot.clientWidth < 500 ? 1.2 : 1;
   const size = Math.min(4, Math.max(2, plot.clientWidth / longest / 7));
   const home = { eye: { x: 0.78 * far, y: -1.2 * far, z: 0.85 * far }, center: { x: 0, y: 0, z: -0.12 }, up: { x: 0, y: 0, z: 1 } };
-  let camera = home;
+  // Asked of the scene itself: a finger that turned it raises no event.
+  function cameraNow() {
+    const scene = plot._fullLayout && plot._fullLayout.scene && plot._fullLayout.scene._scene;
+    return scene ? scene.getCamera() : home;
+  }
 
   const frameShown = () => data.frames[Number(slider.value)];
   const choiceShown = () => data.colours.find((one) => one.key === colour.value);
@@ -71,7 +75,7 @@
     }
     // y is not reversed here, unlike in the images: turning one axis of three would show the mirror image of the sheet.
     base.scene = { xaxis: axis("x (Å)", data.range.x), yaxis: axis("y (Å)", data.range.y), zaxis: axis("z (Å)", data.range.z),
-      aspectmode: "manual", camera: camera, uirevision: "keep", domain: { x: [0, 1], y: [0, 0.9] },
+      aspectmode: "manual", camera: cameraNow(), uirevision: "keep", domain: { x: [0, 1], y: [0, 0.9] },
       aspectratio: { x: span(data.range.x) / longest, y: span(data.range.y) / longest, z: data.exaggeration * span(data.range.z) / longest } };
     base.scene.zaxis.nticks = 4;
     return base;
@@ -101,23 +105,29 @@
 
   function pick(identity) { atom.value = identity === null ? "" : String(identity); draw(); }
 
-  let timer = null;
+  let timer = null, held = false;
+  function next() {
+    // A frame drawn in the middle of a drag would take the view back to where the drag began.
+    if (held) return;
+    slider.value = String((Number(slider.value) + 1) % data.frames.length);
+    draw();
+  }
   function setPlaying(on) {
     window.clearInterval(timer);
-    timer = on ? window.setInterval(function () { slider.value = String((Number(slider.value) + 1) % data.frames.length); draw(); }, still.matches ? 1500 : 250) : null;
+    timer = on ? window.setInterval(next, still.matches ? 1500 : 250) : null;
     play.textContent = on ? "Pause" : "Play";
     play.setAttribute("aria-pressed", String(on));
   }
 
   // Spherical steps about the middle of the view; the poles are left out, where left and right have no meaning.
   function moveCamera(turn, tilt, zoom) {
-    const eye = camera.eye, far = Math.hypot(eye.x, eye.y, eye.z) * zoom;
+    const camera = cameraNow(), eye = camera.eye, far = Math.hypot(eye.x, eye.y, eye.z) * zoom;
     const azimuth = Math.atan2(eye.y, eye.x) + turn;
     const height = Math.min(Math.max(Math.asin(eye.z / Math.hypot(eye.x, eye.y, eye.z)) + tilt, -1.5), 1.5);
     const moved = { x: far * Math.cos(height) * Math.cos(azimuth), y: far * Math.cos(height) * Math.sin(azimuth), z: far * Math.sin(height) };
     setCamera({ eye: moved, center: camera.center, up: camera.up });
   }
-  function setCamera(wanted) { camera = wanted; if (solid) Plotly.relayout(plot, { "scene.camera": camera }); }
+  function setCamera(wanted) { Plotly.relayout(plot, { "scene.camera": wanted }); }
   const KEYS = {
     ArrowLeft: () => moveCamera(-0.12, 0, 1), ArrowRight: () => moveCamera(0.12, 0, 1), ArrowUp: () => moveCamera(0, 0.1, 1), ArrowDown: () => moveCamera(0, -0.1, 1),
     "+": () => moveCamera(0, 0, 0.9), "-": () => moveCamera(0, 0, 1 / 0.9), "−": () => moveCamera(0, 0, 1 / 0.9), Home: () => setCamera(home),
@@ -129,6 +139,8 @@
   clear.addEventListener("click", function () { pick(null); });
   play.addEventListener("click", function () { setPlaying(timer === null); });
   dark.addEventListener("change", draw);
+  plot.addEventListener("pointerdown", function () { held = true; }, true);
+  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, function () { held = false; }, true);
   box.addEventListener("keydown", function (event) { if (event.key === "Escape") { setPlaying(false); pick(null); } });
   plot.addEventListener("keydown", function (event) {
     if (!solid || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
@@ -136,8 +148,11 @@
     KEYS[event.key]();
   });
   draw().then(function () {
-    plot.on("plotly_click", function (event) { if (event.points.length) pick(frameShown().id[event.points[0].pointNumber]); });
-    plot.on("plotly_relayout", function (event) { if (event["scene.camera"]) camera = event["scene.camera"]; });
+    // Plotly tells of a click while it draws, again and again as long as the button is down: drawing at once would never end.
+    plot.on("plotly_click", function (event) {
+      const identity = event.points.length ? frameShown().id[event.points[0].pointNumber] : undefined;
+      if (identity !== undefined && String(identity) !== atom.value) window.setTimeout(function () { pick(identity); }, 0);
+    });
     plot.dataset.ready = solid ? "3d" : "2d";
   });
 })();
