@@ -1,8 +1,8 @@
 """Where a product came from: versions, configuration, inputs, seed; and a digest of the code a stage runs.
 
 Snakemake does not rerun a script whose imported library module changed, so every rule carries `code_digest(script)` as a
-parameter: a hash over the syntax trees of the script and of all modules of this package it reaches, and the versions of
-the packages those import. Comments, docstrings and formatting change nothing.
+parameter: a hash over the syntax trees of the script and of all modules of this package it reaches, the data files that those
+read from the package, and the versions of the packages that they import. Comments, docstrings and formatting change nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ IMPORT_TO_DISTRIBUTION = {
     "rsciio": "rosettasciio",
     "cupy": "cupy-cuda13x",
     "imageio": "imageio",
+    "PIL": "pillow",
 }
 
 
@@ -56,6 +57,7 @@ def _module_facts(path: Path) -> tuple[str, tuple[Path, ...], tuple[str, ...]]:
     tree = ast.parse(path.read_text())
     inside: list[Path] = []
     outside: set[str] = set()
+    data = b""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -68,8 +70,16 @@ def _module_facts(path: Path) -> tuple[str, tuple[Path, ...], tuple[str, ...]]:
                 inside += _module_files(name)
             elif name.split(".")[0] not in sys.stdlib_module_names:
                 outside.add(name.split(".")[0])
+            elif name == "importlib.resources":
+                data = _data_beside(path)
     _drop_docstrings(tree)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(inside), tuple(sorted(outside))
+    return hashlib.sha256(ast.dump(tree).encode() + data).hexdigest(), tuple(inside), tuple(sorted(outside))
+
+
+def _data_beside(path: Path) -> bytes:
+    """Templates and tables that a module reads from its own package are as much code as the module itself."""
+    files = sorted(f for f in path.parent.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc"))
+    return b"".join(f.name.encode() + hashlib.sha256(f.read_bytes()).digest() for f in files)
 
 
 def _module_files(dotted: str) -> list[Path]:

@@ -69,6 +69,13 @@ def test_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
     first = digest('"""Doc."""\nX = 1\n')
     assert digest('"""Other words."""\n\n# a comment\nX = 1\n') == first
     assert digest("X = 2\n") != first
+    (package / "io" / "templates").mkdir()
+    (package / "io" / "templates" / "page.html").write_text("one")
+    assert digest('"""Doc."""\nX = 1\n') == first, "data that no module reads"
+    reads = "from importlib import resources\n"
+    with_data = digest(reads)
+    (package / "io" / "templates" / "page.html").write_text("another")
+    assert digest(reads) != with_data
 
 
 def test_every_script_has_a_digest(repository):

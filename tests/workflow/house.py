@@ -70,17 +70,19 @@ class House:
 
     def snakemake(self, *arguments: str, fault: str | None = None) -> subprocess.CompletedProcess:
         """Run the workflow; `fault` (STAGE FRAME KIND) is put before that frame's work (see injected/sitecustomize.py)."""
-        return self._run(self.command(*arguments), self.environment | (self.injected(fault) if fault else {}))
+        return self.run(self.command(*arguments), self.environment | (self.injected(fault) if fault else {}))
 
     def injected(self, fault: str) -> dict[str, str]:
         """Environment in which the fault happens."""
         return {"SCANT_FAULT": fault, "PYTHONPATH": f"{self.environment['PYTHONPATH']}:{INJECTED}"}
 
     def scant(self, *arguments: str) -> subprocess.CompletedProcess:
-        return self._run([sys.executable, "-m", "scant", *arguments], self.environment)
+        return self.run([sys.executable, "-m", "scant", *arguments], self.environment)
 
-    def _run(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess:
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    def run(self, command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command, cwd=self.root, env=environment or self.environment, capture_output=True, text=True, timeout=900, check=False
+        )
         done.stdout += done.stderr
         return done
 
