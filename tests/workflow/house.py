@@ -13,7 +13,8 @@ from pathlib import Path
 
 INJECTED = Path(__file__).parent / "injected"
 PRODUCTS = (
-    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "frames.parquet", "md.parquet",
+    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "defects.parquet",
+    "defect_events.parquet", "frames.parquet", "md.parquet",
     "dose.parquet", "failures.parquet", "structures.extxyz", "calibration.json", "checks.json", "report.html",
     "dynamics.mp4", "dynamics.gif",
 )  # fmt: skip

@@ -42,6 +42,15 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Defects:
+    """`tracked_defects` and `event_table` of the movie, and the area of the view in which defects are looked for."""
+
+    tracked: pl.DataFrame
+    events: pl.DataFrame
+    area_angstrom2: float
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """What a run has: tables of the data contracts, and None for what it has not.
 
@@ -70,6 +79,7 @@ class ReportInputs:
     denoisers: tuple[pl.DataFrame, pl.DataFrame] | None = None
     response: Response | None = None
     ripple_powers: pl.DataFrame | None = None
+    defects: Defects | None = None
 
 
 @dataclass(frozen=True)

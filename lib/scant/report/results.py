@@ -9,6 +9,7 @@ import polars as pl
 
 from scant.errors import InputError
 from scant.report import sections
+from scant.report.defects import defects_section
 from scant.report.denoisers import denoisers_section
 from scant.report.electronic import electronic_section
 from scant.report.findings import Findings, ReportInputs, collect_findings
@@ -31,6 +32,7 @@ def build_report(inputs: ReportInputs) -> Page:
         sections.mechanics_section,
         electronic_section,
         sections.dynamics_section,
+        defects_section,
         sections.quality_section,
         sections.md_section,
         sections.dose_section,

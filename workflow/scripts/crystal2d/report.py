@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import polars as pl
+from scant.analysis.defect_events import inner_area_angstrom2
 from scant.io.jobs import job
 from scant.io.logs import say
-from scant.io.structures import read_provenance, read_table, read_tables
+from scant.io.structures import FieldOfView, read_provenance, read_table, read_tables
 from scant.report.figures import save_figure
-from scant.report.findings import ReportInputs, Response
+from scant.report.findings import Defects, ReportInputs, Response
 from scant.report.page import render_page
 from scant.report.results import build_report
 from scant.stages.calibration import read_detector, read_json
@@ -20,6 +21,7 @@ def report(inputs, outputs, params, name):
     frame = examples.middle_frame(frames)
     energy, trace_frame = energy_traces(read_tables(inputs.traces), frame) if inputs.traces else (None, None)
     md = read_table(inputs.md)
+    field = FieldOfView.of(calibration)
     page = build_report(
         ReportInputs(
             name=name,
@@ -39,6 +41,7 @@ def report(inputs, outputs, params, name):
             histograms=examples.histograms(frame, atoms),
             energy=energy,
             ripple_powers=read_table(inputs.ripples),
+            defects=Defects(read_table(inputs.defects), read_table(inputs.events), inner_area_angstrom2(field)),
             response=Response(pl.scan_parquet(inputs.electronic), read_tables(inputs.sums)) if inputs.sums else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
         )
