@@ -67,7 +67,7 @@ class House:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.root / "lib"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, "PYTHONPATH": str(self.root / "lib"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
     def snakemake(self, *arguments: str, fault: str | None = None) -> subprocess.CompletedProcess:
         """Run the workflow; `fault` (STAGE FRAME KIND) is put before that frame's work (see injected/sitecustomize.py)."""
