@@ -11,7 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scant.analysis.ripples import RippleSpectrum
-from scant.report.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, new_figure, plain_log_ticks, say, styled
+from scant.report.style import (
+    BLACK,
+    BLUE,
+    FULL_WIDTH_INCH,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    new_figure,
+    plain_log_ticks,
+    say,
+    styled,
+)
 from scant.units import BOLTZMANN_EV_PER_K
 
 # Zhang et al., arXiv 2604.07271: 3D RMSD over dose per frame.
@@ -106,7 +120,9 @@ def drift_figure(frames: pl.DataFrame, pixel_size_angstrom: float) -> Figure:
         say(course, "drift not measured")
         say(track, "")
         return figure
-    sigma = np.nan_to_num(_numbers(frames, "drift_sigma_px") * pixel_size_angstrom)
+    sigma = _numbers(frames, "drift_sigma_px") * pixel_size_angstrom
+    # a frame between aligned ones that could not be aligned itself: nothing is known of it, and the band has a gap
+    sigma = np.where(np.isfinite(sigma), sigma, np.nan)
     for axis, values in (("x", x), ("y", y)):
         course.fill_between(time, values - sigma, values + sigma, color=AXIS_COLOURS[axis], alpha=0.25, linewidth=0)
         course.plot(time, values, color=AXIS_COLOURS[axis], label=axis)
@@ -155,20 +171,25 @@ def _mark_frames(panel: Axes, time: np.ndarray) -> None:
 
 
 @styled
-def energy_figure(energy: np.ndarray, tau: np.ndarray | None = None) -> Figure:
-    """Energy (chains, sweeps) of one frame's annealing above its lowest value, and the temperature tau (sweeps,)."""
-    figure = new_figure(2.7, 5.0)
-    axes = figure.subplots()
-    excess = energy - np.nanmin(energy) + 1.0
-    for k, chain in enumerate(excess):
-        axes.plot(chain, color=(BLUE, ORANGE, GREEN, PURPLE, SKY, RED)[k % 6], linewidth=1.0, label=f"chain {k + 1}" if k < 6 else None)
-    axes.set(xlabel="sweep", ylabel="E − E$_{min}$ + 1 (k$_B$T)", yscale="log")
-    if tau is not None:
-        right = axes.twinx()
-        right.plot(tau, color=GREY, linestyle="--")
-        right.set(yscale="log", ylabel="τ (dashed)")
-        right.spines["right"].set_visible(True)
-    axes.legend(loc="upper right", ncols=2)
+def energy_figure(energy: np.ndarray, n_annealed: int = 0) -> Figure:
+    """Energy (chains, moves) of one frame: the first n_annealed moves, on the mean of its neighbours, apart from those on the frame."""
+    figure = new_figure(2.7, FULL_WIDTH_INCH if n_annealed else 5.0)
+    panels = figure.subplots(1, 2 if n_annealed else 1, squeeze=False, width_ratios=[1, 1.7] if n_annealed else None)[0]
+    parts = [(n_annealed, energy.shape[1], "sampling of the frame")]
+    if n_annealed:
+        parts = [(0, n_annealed, "a  search on the mean"), (n_annealed, energy.shape[1], "b  sampling of the frame")]
+    for panel, (first, stop, title) in zip(panels, parts):
+        level = energy[:, (first + stop) // 2 : stop].mean()
+        for k, chain in enumerate(energy[:, first:stop]):
+            label = f"chain {k + 1}" if k < 6 else None
+            panel.plot(
+                np.arange(first, stop), chain - level, color=(BLUE, ORANGE, GREEN, PURPLE, SKY, RED)[k % 6], linewidth=1.0, label=label
+            )
+        panel.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+        panel.set(xlabel="move", title=title)
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panels[0].set_ylabel("energy (k$_B$T) above its later mean")
+    panels[-1].legend(loc="upper right", ncols=2)
     return figure
 
 

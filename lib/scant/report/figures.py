@@ -14,11 +14,32 @@ from scant.report.curves import (
     sigma_figure,
     validation_figure,
 )
-from scant.report.maps import curvature_figure, electronic_figure, fluctuation_figure, frame_triptych, height_figure, strain_figure
+from scant.report.diagnostics import (
+    bound_figure,
+    correlation_figure,
+    image_figure,
+    photon_transfer_figure,
+    profile_figure,
+    residual_figure,
+    spread_figure,
+    transfer_figure,
+)
+from scant.report.maps import (
+    atom_maps,
+    curvature_figure,
+    electronic_figure,
+    fluctuation_figure,
+    frame_triptych,
+    height_figure,
+    strain_figure,
+)
 from scant.report.style import png_bytes, save_figure, svg_bytes
 
 __all__ = [
+    "atom_maps",
     "bond_figure",
+    "bound_figure",
+    "correlation_figure",
     "curvature_figure",
     "displacement_figure",
     "dose_figure",
@@ -28,15 +49,21 @@ __all__ = [
     "fluctuation_figure",
     "frame_triptych",
     "height_figure",
+    "image_figure",
     "intensity_figure",
     "md_figure",
+    "photon_transfer_figure",
     "png_bytes",
+    "profile_figure",
     "quality_figure",
+    "residual_figure",
     "ripple_course_figure",
     "ripple_spectrum_figure",
     "save_figure",
     "sigma_figure",
+    "spread_figure",
     "strain_figure",
     "svg_bytes",
+    "transfer_figure",
     "validation_figure",
 ]

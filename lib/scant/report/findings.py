@@ -128,6 +128,12 @@ class Findings:
         return bending_rigidity(powers.filter(pl.col("frame").is_in(self.good_frames.tolist())), temperature)
 
     @property
+    def n_annealed(self) -> int:
+        """Moves of a chain before it samples the frame's own posterior."""
+        used = self.inputs.parameters.get("anneal", {})
+        return int(used.get("n_temperatures", 0) * used.get("moves_per_temperature", 0))
+
+    @property
     def times_ms(self) -> dict[int, float]:
         table = self.inputs.frames
         return dict(table.select("frame", "time_ms").drop_nulls().iter_rows()) if "time_ms" in table.columns else {}

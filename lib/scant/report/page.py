@@ -19,7 +19,7 @@ import polars as pl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from scant.report.style import png_bytes
+from scant.report.style import SHOWN_PX_PER_INCH, png_bytes
 from scant.report.tables import csv_text, format_estimate, format_heading, format_number
 
 
@@ -53,7 +53,7 @@ class Picture:
 
     @property
     def width_px(self) -> int:
-        return round(self.figure.get_figwidth() * 115)
+        return round(self.figure.get_figwidth() * SHOWN_PX_PER_INCH)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from scant.analysis.strain import frame_strain
 from scant.report import figures
 from scant.report.findings import Findings
 from scant.report.page import Picture, Section, Table
-from scant.report.tables import format_number
+from scant.report.tables import format_entry, format_number, quantity_table
 
 FAILURES_SHOWN = 50
 
@@ -193,10 +193,9 @@ def quality_section(found: Findings) -> Section | None:
         )
         pictures.append(Picture("quality", figures.quality_figure(frames), caption, "Four quality measures over time."))
     if found.inputs.energy is not None:
-        figure = figures.energy_figure(found.inputs.energy)
-        pictures.append(
-            Picture("energy", figure, "Energy of the chains of one frame above the lowest found.", "Energy over annealing sweeps.")
-        )
+        figure = figures.energy_figure(found.inputs.energy, found.n_annealed)
+        caption = "Energy of the chains of one frame: the search on the mean of its neighbours, then sampling of its own posterior."
+        pictures.append(Picture("energy", figure, caption, "Energy over the moves of annealing and sampling."))
     return Section("quality", "Convergence", pictures=tuple(pictures)) if pictures else None
 
 
@@ -314,14 +313,13 @@ def _cut(total: int) -> str:
 
 def parameters_section(found: Findings, methods: tuple[str, ...]) -> Section:
     """Methods in words, and the parameters really used."""
-    rows = [(stage, key, _short(value)) for stage, values in found.inputs.parameters.items() for key, value in values.items()]
+    rows = [(stage, key, format_entry(value)) for stage, values in found.inputs.parameters.items() for key, value in values.items()]
     calibrated = {key: value for part in ("optics", "detector") for key, value in (found.inputs.calibration.get(part) or {}).items()}
     tables = []
     if rows:
         tables.append(Table("Parameters really used.", pl.DataFrame(rows, schema=["stage", "parameter", "value"], orient="row")))
     if calibrated:
-        columns = [(key, _short(value)) for key, value in calibrated.items()]
-        tables.append(Table("Calibrated optics and detector.", pl.DataFrame(columns, schema=["quantity", "value"], orient="row")))
+        tables.append(Table("Calibrated optics and detector.", quantity_table(calibrated)))
     return Section("methods", "Methods", methods, tuple(tables))
 
 
@@ -330,12 +328,8 @@ def provenance_section(found: Findings) -> Section:
     rows = []
     for key, value in found.inputs.provenance.items():
         pairs = value.items() if isinstance(value, dict) else [("", value)]
-        rows += [(key, str(name), _short(entry)) for name, entry in pairs]
+        rows += [(key, str(name), format_entry(entry)) for name, entry in pairs]
     table = pl.DataFrame(rows, schema={"what": pl.String, "name": pl.String, "value": pl.String}, orient="row")
     return Section(
         "provenance", "Provenance", () if rows else ("Not recorded.",), (Table("Where this page comes from.", table),) if rows else ()
     )
-
-
-def _short(value: Any) -> str:
-    return ", ".join(format_number(v) for v in value) if isinstance(value, (list, tuple)) else format_number(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -25,6 +26,18 @@ def format_number(value: Any, digits: int = 4) -> str:
         text = f"{value:.{digits}g}"
         return _signed(f"{value:,.0f}".replace(",", "\u2009") if "e+" in text and abs(value) < 1e9 else text)
     return str(value)
+
+
+def quantity_table(values: Mapping[str, Any]) -> pl.DataFrame:
+    """Named values as a table for a reader: quantity, value."""
+    return pl.DataFrame(
+        [(name, format_entry(value)) for name, value in values.items()], schema={"quantity": pl.String, "value": pl.String}, orient="row"
+    )
+
+
+def format_entry(value: Any) -> str:
+    """A number as `format_number` writes it, those of a list one after another."""
+    return ", ".join(format_number(v) for v in value) if isinstance(value, (list, tuple)) else format_number(value)
 
 
 def format_estimate(value: float | None, sigma: float | None = None, unit: str = "") -> str:
