@@ -32,7 +32,7 @@ demo: setup ## simulate a movie and run the whole workflow on it
 	@echo "report: $(CURDIR)/results/demo/report.html"
 
 notebooks: setup ## open the notebooks on results/demo, or on SCANT_RESULTS, in JupyterLab (installs it)
-	UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv sync --quiet --locked --inexact --extra bm3d --extra notebooks --group test --group lint
+	$(UV) sync --quiet --locked --inexact --extra bm3d --extra notebooks --group test --group lint
 	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) workflow/notebooks/preprocessing.ipynb
 
 test: setup ## lint, types and the tests of every commit

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from scant.analysis.defect_events import inner_area_angstrom2
 from scant.analysis.neighbours import FrameAtoms, iterate_frames
 from scant.analysis.samples import iterate_samples
 from scant.errors import InputError
 from scant.imaging.average import averaged_frame
 from scant.imaging.counts import Detector
 from scant.imaging.denoise import denoise_frame
-from scant.io.structures import read_provenance, read_table, read_tables
+from scant.io.structures import FieldOfView, read_provenance, read_table, read_tables
 from scant.io.tasks import MovieFrames
 from scant.physics.optics import Optics
-from scant.report.findings import Findings, ReportInputs, Response, collect_findings
+from scant.report.findings import Defects, Findings, ReportInputs, Response, collect_findings
 from scant.stages.calibration import optics_from, read_arrays, read_detector, read_json
 from scant.stages.corrected import CorrectedAround, CorrectedFrames, usable_frames
 from scant.stages.integrity import MOVIE
@@ -165,6 +166,7 @@ class FinishedRun:
                 dose_summary=read_json(str(threshold)) if threshold.is_file() else None,
                 failures=self.table("failures"),
                 ripple_powers=self.table("ripples"),
+                defects=Defects(self.table("defects"), self.table("defect_events"), inner_area_angstrom2(FieldOfView.of(self.calibration))),
                 response=Response(pl.scan_parquet(self.folder / "electronic.parquet", glob=False), sums) if sums is not None else None,
             )
         )
