@@ -3,9 +3,12 @@ PYTHON ?= python3.11
 UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
+# A job is a process of its own: without bytecode each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+UV = UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: help setup setup-gpu setup-unet demo test test-slow faults slurm-packages slurm-test bench-structures bench scale lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo notebooks test test-slow faults slurm-packages slurm-test bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -15,11 +18,11 @@ setup: .venv/.ready ## make .venv from the lock
 .venv/.ready: pyproject.toml uv.lock
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv sync --quiet --locked --inexact --extra bm3d --group test --group lint
+	$(UV) sync --quiet --locked --inexact --extra bm3d --group test --group lint
 	touch $@
 
 setup-gpu: setup ## add CuPy for an NVIDIA GPU
-	UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv sync --quiet --locked --inexact --extra bm3d --extra gpu --group test --group lint
+	$(UV) sync --quiet --locked --inexact --extra bm3d --extra gpu --group test --group lint
 
 setup-unet: setup ## add PyTorch for denoise.method: unet (pip takes the build that the machine's index offers)
 	$(RUN) -m pip install --quiet --disable-pip-version-check torch==2.13.0
@@ -27,6 +30,10 @@ setup-unet: setup ## add PyTorch for denoise.method: unet (pip takes the build t
 demo: setup ## simulate a movie and run the whole workflow on it
 	$(BIN)/snakemake --directory $(CURDIR)
 	@echo "report: $(CURDIR)/results/demo/report.html"
+
+notebooks: setup ## open the notebooks on results/demo, or on SCANT_RESULTS, in JupyterLab (installs it)
+	$(UV) sync --quiet --locked --inexact --extra bm3d --extra notebooks --group test --group lint
+	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) workflow/notebooks/preprocessing.ipynb
 
 test: setup ## lint, types and the tests of every commit
 	$(BIN)/ruff check .

@@ -112,6 +112,38 @@ TABLES = {
             "next_power_angstrom4": ("A^4", "its product with the next frame's; null where that does not follow in the block"),
         },
     ),
+    "defects.parquet": Table(
+        "a defect of a frame: rings of bonds that are no hexagons, away from the edge of the view",
+        FRAME
+        | {
+            "x_angstrom": ("A", "centre of its atoms along columns, in the raw frame"),
+            "y_angstrom": ("A", "the same along rows, downwards"),
+            "rings": ("", "number of bonds of each ring: 5-5-7-7 is a turned bond, 12 (or 5-9) a vacancy"),
+            "n_missing": ("", "atoms that the area lacks against the perfect lattice"),
+            "n_atoms": ("", "atoms of the rings"),
+            "defect": ("", "identity of the defect, the same in every frame"),
+        },
+    ),
+    "defect_events.parquet": Table(
+        "a change of a defect between two frames",
+        {
+            "defect": ("", "as `defect` in defects.parquet"),
+            "event": ("", "`bond rotation`, `atoms lost`, `atoms gained`, or `jump` (the same rings at another place)"),
+            "frame_before": ("", "last frame of the state before"),
+            "frame_after": ("", "first frame of the state after; frames without a structure may lie between"),
+            "time_before_ms": ("ms", "time of `frame_before`"),
+            "time_after_ms": ("ms", "time of `frame_after`"),
+            "x_angstrom": ("A", "centre of the defect after the event (before, where none is left), in that raw frame"),
+            "y_angstrom": ("A", "the same along rows"),
+            "jump_angstrom": ("A", "how far its centre moved; null where there is a defect on one side alone"),
+            "rings_before": ("", "its rings before; empty: hexagons"),
+            "rings_after": ("", "its rings after"),
+            "missing_before": ("", "atoms lacking before"),
+            "missing_after": ("", "atoms lacking after"),
+            "n_before": ("", "frames for which the state before was seen; few: it may be an error of those frames"),
+            "n_after": ("", "frames for which the state after was seen"),
+        },
+    ),
     "frames.parquet": Table(
         "a frame of the movie; what needs a structure is null where there is none",
         FRAME

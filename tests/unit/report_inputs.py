@@ -16,7 +16,8 @@ from report_tables import (
     images,
     md_table,
 )  # fmt: skip
-from scant.report.findings import ExampleImages, ReportInputs, Response
+from scant.analysis.defect_events import EVENTS, TRACKED
+from scant.report.findings import Defects, ExampleImages, ReportInputs, Response
 from scant.stages.denoisers import REAL, SIMULATED
 from scant.stages.products import ELECTRONS, RESPONSES, SUMS
 
@@ -76,6 +77,15 @@ def denoisers() -> tuple[pl.DataFrame, pl.DataFrame]:
     return simulated, pl.DataFrame([("BM3D", 0.01, 0.9)], schema=REAL, orient="row")
 
 
+def defects() -> Defects:
+    """A bond that turns between two frames, and a vacancy that stays."""
+    seen = [(frame, "12", 0) for frame in range(N_RESPONSES)] + [(frame, "5-5-7-7", 1) for frame in range(3, N_RESPONSES)]
+    tracked = pl.DataFrame([{"frame": frame, "rings": rings, "defect": defect} for frame, rings, defect in seen], schema=TRACKED)
+    turned = {"defect": 1, "event": "bond rotation", "frame_before": 2, "frame_after": 3, "time_before_ms": 2.0, "time_after_ms": 3.0,
+              "rings_before": "", "rings_after": "5-5-7-7", "n_before": 3, "n_after": 3}  # fmt: skip
+    return Defects(tracked, pl.DataFrame([turned], schema=EVENTS), 400.0)
+
+
 def everything() -> ReportInputs:
     """A run that has everything."""
     dose = dose_table()
@@ -89,5 +99,6 @@ def everything() -> ReportInputs:
         denoisers=denoisers(),
         energy=np.random.default_rng(0).normal(size=(4, 40)),
         response=response(),
+        defects=defects(),
         parameters={"anneal": {"n_temperatures": 10, "moves_per_temperature": 1, "burn_in": 10}},
     )

@@ -122,8 +122,8 @@ def test_group_filters_against_matrices() -> None:
 def naive_stage(noisy: np.ndarray, pilot: np.ndarray, profile: Profile, hard: bool) -> np.ndarray:
     """One reference patch at a time, in float64, with the same choice of patches (their distances resolved to 11 bits)."""
     matrix = kernels.biorthogonal_matrix() if hard else kernels.dct_matrix()
-    inverse, samples = np.linalg.inv(matrix), np.array(kernels.CHECKERBOARD if hard else kernels.STAGGERED)
-    size, image, kaiser = (16, noisy, np.kaiser(8, 2.0)) if hard else (32, pilot, np.kaiser(8, 2.0))
+    inverse, samples = np.linalg.inv(matrix), np.array(kernels.ALL if hard else kernels.STAGGERED)
+    size, image, kaiser = 16, noisy if hard else pilot, np.kaiser(8, 2.0)
     ny, nx = noisy.shape[0] - 7, noisy.shape[1] - 7
     values, weights = np.zeros(noisy.shape), np.zeros(noisy.shape)
     for y in sorted({*range(0, ny, profile.step_px), ny - 1}):

@@ -57,6 +57,17 @@ def test_sigmas_agree_with_scatter_and_the_flat_sheet_has_no_gaussian_bias():
     assert abs(gaussian.mean()) < 4 * gaussian.std() / np.sqrt(len(flat))
 
 
+def test_gaussian_curvature_of_posterior_means_is_not_freed_of_a_bias_that_they_have_not():
+    # near the rim, where surroundings are one-sided, the bias is a hundred times that inside
+    sheet = np.column_stack([XY, 0.3 * np.sin(XY[:, 0] / 3)])
+    of_means, of_noisy = (
+        [frame_curvature(frame_atoms(sheet, (sigma,) * 3), estimate=estimate).gaussian_per_angstrom2 for sigma in (1e-3, 0.3)]
+        for estimate in ("posterior_mean", "noisy")
+    )
+    np.testing.assert_allclose(of_means[0], of_means[1], atol=1e-12)
+    assert np.nanmax(np.abs(of_noisy[0] - of_noisy[1])) > 1e-5
+
+
 def test_without_sigmas_the_residual_speaks():
     atoms = frame_atoms(np.column_stack([XY, np.random.default_rng(3).normal(0, 0.2, len(XY))]), (np.nan,) * 3)
     known = frame_atoms(atoms.xyz_angstrom, (0.2,) * 3)

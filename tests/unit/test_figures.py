@@ -16,6 +16,8 @@ from scant.analysis.dynamics import displacement_table, motion_by_atom
 from scant.analysis.neighbours import FrameAtoms, iterate_frames, neighbour_pairs
 from scant.analysis.ripples import ripple_table, spectrum_of_table
 from scant.analysis.strain import frame_strain
+from scant.imaging.photon_transfer import photon_transfer
+from scant.physics.optics import Optics
 from scant.report import figures
 
 FULL, FLAT = atoms_table(4), atoms_table(4, flat=True)
@@ -42,8 +44,33 @@ def triptych(table: pl.DataFrame) -> Figure:
     return figures.frame_triptych(stage["raw"], stage["corrected"], model, 0.2, first(table))
 
 
+def residual(table: pl.DataFrame) -> Figure:
+    stage = images(60)
+    model = stage["model"] if first(table).has_heights else None
+    return figures.residual_figure(stage["corrected"], model, np.full((60, 60), 4.0), 0.2)
+
+
+def maps(table: pl.DataFrame) -> Figure:
+    heights, sigma = first(table).xyz_angstrom[:, 2], first(table).sigma_angstrom[:, 2]
+    return figures.atom_maps(first(table), {"height (Å)": (heights, sigma), "without sigma": (heights, None)})
+
+
+def correlations(r: list[float | None]) -> Figure:
+    rows = pl.DataFrame({"response": ["a", "b"], "goes with": ["x", "y"], "r": r, "from": [-0.2, None], "to": [0.4, None]})
+    return figures.correlation_figure(rows)
+
+
+def transfer_of_noise() -> Figure:
+    frames = RNG.poisson(200, (6, 64, 64)).astype(np.float32)
+    return figures.photon_transfer_figure(photon_transfer(frames), (0.1, 0.3))
+
+
 BY_ATOMS: dict[str, Callable[[pl.DataFrame], Figure]] = {
     "triptych": triptych,
+    "residual": residual,
+    "maps": maps,
+    "profile": lambda t: figures.profile_figure(first(t), first(t).xyz_angstrom + RNG.normal(0, 0.2, (3, 1, 1))),
+    "spread": lambda t: figures.spread_figure({"z (Å)": (first(t).xyz_angstrom[:, 2], first(t).sigma_angstrom[:, 2])}, ideal=0),
     "heights": lambda t: figures.height_figure(first(t), neighbour_pairs(first(t).xyz_angstrom[:, :2], 1.85)),
     "strain": lambda t: figures.strain_figure(first(t), frame_strain(first(t))),
     "curvature": lambda t: figures.curvature_figure(first(t), frame_curvature(first(t))),
@@ -54,6 +81,11 @@ BY_ATOMS: dict[str, Callable[[pl.DataFrame], Figure]] = {
     "displacement": lambda t: figures.displacement_figure(displacement_table(t, (1, 2)), 1.0),
 }
 RNG = np.random.default_rng(0)
+DOSES = sorted(set(dose_table()["dose_e_per_angstrom2"]))
+BOUND = pl.DataFrame({"dose_e_per_angstrom2": DOSES}).with_columns(
+    pl.lit(0.1).alias(name) for name in ("bound_x_angstrom", "bound_z_angstrom", "image_alone_z_angstrom")
+)
+OWN = {"dose_e_per_angstrom2": 8e3, "sigma_x_angstrom": 0.03, "sigma_z_angstrom": 0.3}
 BY_TABLE: dict[str, Callable[[], Figure]] = {
     "drift": lambda: figures.drift_figure(frames_table(), 0.2),
     "quality": lambda: figures.quality_figure(frames_table()),
@@ -62,6 +94,12 @@ BY_TABLE: dict[str, Callable[[], Figure]] = {
     "spectrum": lambda: figures.ripple_spectrum_figure(spectrum_of_table(FULL)),
     "energy": lambda: figures.energy_figure(np.exp(-np.arange(40) / 9) * np.ones((3, 1)), 10, 10),
     "intensity": lambda: figures.intensity_figure(images(40)["corrected"], images(40)["model"], 0.01),
+    "image": lambda: figures.image_figure({"one": images(40)["raw"], "other": images(40)["corrected"]}, 0.2, shared=True),
+    "photon transfer": transfer_of_noise,
+    "transfer": lambda: figures.transfer_figure(Optics(80.0, -1.3e5, -45.0, 10.0, 52.2), 0.5, 2.46),
+    "correlation": lambda: correlations([0.1, None]),
+    "no correlation": lambda: correlations([None, None]),
+    "bound": lambda: figures.bound_figure(BOUND, dose_table(), OWN),
     "validation": lambda: figures.validation_figure(np.linspace(-1, 1, 300).reshape(-1, 3), np.full((100, 3), 0.5)),
 }
 
@@ -94,6 +132,26 @@ def test_columns_of_nulls_are_said_to_be_undetermined():
     assert sum(text.get_text() == "not determined" for axes in quality.axes for text in axes.texts) == 2
     drift = figures.drift_figure(empty, 0.2)
     assert any("drift not measured" in text.get_text() for text in drift.axes[0].texts)
+
+
+def test_a_frame_that_could_not_be_aligned_leaves_a_gap_in_the_drift():
+    """Its sigma is infinite: that of a frame which the camera lost, between two that it did not."""
+    frames = frames_table().with_columns(drift_sigma_px=pl.Series([np.inf if n == 3 else 0.1 for n in range(frames_table().height)]))
+    figure = figures.drift_figure(frames, 0.2)
+    assert figures.png_bytes(figure, dpi=60).startswith(b"\x89PNG")
+    low, high = figure.axes[0].get_ylim()
+    assert high - low < 100
+
+
+def test_the_search_is_drawn_apart_from_the_sampling():
+    energy = np.concatenate([np.full((2, 4), -5e4), np.full((2, 6), -1e3)], axis=1)
+    for panel in figures.energy_figure(energy, 4).axes:
+        assert all(np.allclose(line.get_ydata(), 0) for line in panel.lines[:2])
+
+
+def test_a_figure_shows_itself_in_a_notebook():
+    png, size = figures.drift_figure(frames_table(), 0.2)._repr_png_()
+    assert png.startswith(b"\x89PNG") and size == {"width": 805}
 
 
 def test_labels_do_not_overlap():

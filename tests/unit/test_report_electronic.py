@@ -34,7 +34,7 @@ def test_the_section_shows_maps_and_correlations_with_intervals():
 def test_only_frames_that_count_enter():
     rows = correlation_table(response().sums, np.array([0, 1]))
     assert rows["values"].to_list() == [600, 600]
-    assert rows["from (95 %)"].is_nan().all()
+    assert rows["from"].is_nan().all()
 
 
 def test_without_carbon_or_without_optics_it_says_so():

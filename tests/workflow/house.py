@@ -13,7 +13,8 @@ from pathlib import Path
 
 INJECTED = Path(__file__).parent / "injected"
 PRODUCTS = (
-    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "frames.parquet", "md.parquet",
+    "atoms.parquet", "bonds.parquet", "surface.parquet", "electronic.parquet", "ripples.parquet", "defects.parquet",
+    "defect_events.parquet", "frames.parquet", "md.parquet",
     "dose.parquet", "failures.parquet", "structures.extxyz", "calibration.json", "checks.json", "report.html",
     "dynamics.mp4", "dynamics.gif",
 )  # fmt: skip
@@ -66,7 +67,7 @@ class House:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.root / "lib"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, "PYTHONPATH": str(self.root / "lib"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
     def snakemake(self, *arguments: str, fault: str | None = None) -> subprocess.CompletedProcess:
         """Run the workflow; `fault` (STAGE FRAME KIND) is put before that frame's work (see injected/sitecustomize.py)."""

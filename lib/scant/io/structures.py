@@ -100,8 +100,11 @@ def write_table(path: str, table: pl.DataFrame, provenance: Mapping[str, Any]) -
     """Write a table as Parquet with its provenance in the file's key-value metadata, at once or not at all."""
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    # polars itself reports a full disk as an error in the table
+    packed = io.BytesIO()
+    table.write_parquet(packed, metadata={PROVENANCE_KEY: json.dumps(provenance, sort_keys=True)})
     try:
-        table.write_parquet(partial, metadata={PROVENANCE_KEY: json.dumps(provenance, sort_keys=True)})
+        partial.write_bytes(packed.getbuffer())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import polars as pl
 from scant.report.findings import Findings
 from scant.report.methods import limits
 from scant.report.page import Section, Table
-from scant.report.tables import ROWS_SHOWN, cut_words, format_estimate, format_heading, format_number
+from scant.report.tables import ROWS_SHOWN, cut_words, format_entry, format_estimate, format_heading
 
 
 def failures_section(found: Findings) -> Section:
@@ -32,7 +32,7 @@ def limits_section(found: Findings) -> Section:
 
 def methods_section(found: Findings, methods: tuple[str, ...]) -> Section:
     """Methods in words, and the parameters really used."""
-    rows = [(stage, key, _short(value)) for stage, values in found.inputs.parameters.items() for key, value in values.items()]
+    rows = [(stage, key, format_entry(value)) for stage, values in found.inputs.parameters.items() for key, value in values.items()]
     tables = []
     if rows:
         tables.append(Table("Parameters used.", pl.DataFrame(rows, schema=["stage", "parameter", "value"], orient="row"), "parameters.csv"))
@@ -51,7 +51,7 @@ def _measured(part: str, values: dict[str, Any]) -> list[tuple[str, str, str]]:
             rows += [(part, f"{format_heading(key)}: {name}", text) for _, name, text in _measured(part, value)]
         elif not key.startswith("sigma_"):
             sigma = values.get(f"sigma_{key}")
-            rows.append((part, format_heading(key), _short(value) if sigma is None else format_estimate(value, sigma)))
+            rows.append((part, format_heading(key), format_entry(value) if sigma is None else format_estimate(value, sigma)))
     return rows
 
 
@@ -60,18 +60,10 @@ def provenance_section(found: Findings) -> Section:
     rows = []
     for key, value in found.inputs.provenance.items():
         pairs = list(value.items()) if isinstance(value, dict) else [("", value)]
-        rows += [(key, str(name), _short(entry)) for name, entry in pairs[:ROWS_SHOWN]]
+        rows += [(key, str(name), format_entry(entry)) for name, entry in pairs[:ROWS_SHOWN]]
         if len(pairs) > ROWS_SHOWN:
             rows.append((key, "…", f"{len(pairs) - ROWS_SHOWN} more in the provenance of every table"))
     if not rows:
         return Section("provenance", "Provenance", "methods", ("Not recorded.",))
     table = pl.DataFrame(rows, schema={"what": pl.String, "name": pl.String, "value": pl.String}, orient="row")
     return Section("provenance", "Provenance", "methods", (), (Table("Where this page comes from.", table),))
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name} {_short(entry)}" for name, entry in value.items()) or "–"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_short(v) for v in value) or "–"
-    return format_number(value)

@@ -109,7 +109,9 @@ def drift_figure(frames: pl.DataFrame, pixel_size_angstrom: float, narrow: bool 
         say(course, "drift not measured")
         say(track, "")
         return figure
-    sigma = np.nan_to_num(numbers(frames, "drift_sigma_px") * pixel_size_angstrom)
+    sigma = numbers(frames, "drift_sigma_px") * pixel_size_angstrom
+    # a frame between aligned ones that could not be aligned itself: nothing is known of it, and the band has a gap
+    sigma = np.where(np.isfinite(sigma), sigma, np.nan)
     for axis, values in (("x", x), ("y", y)):
         course.fill_between(time, values - sigma, values + sigma, color=AXIS_COLOURS[axis], alpha=0.25, linewidth=0)
         course.plot(time, values, color=AXIS_COLOURS[axis], label=axis)
@@ -160,17 +162,17 @@ def _mark_frames(panel: Axes, time: np.ndarray) -> None:
 
 
 @styled
-def energy_figure(energy: np.ndarray, n_search: int = 0, n_burn_in: int = 0, narrow: bool = False) -> Figure:
-    """Energies (chains, moves) of one frame: the search with its `n_search` moves, then the sampling, whose first moves are not counted.
+def energy_figure(energy: np.ndarray, n_annealed: int = 0, n_burn_in: int = 0, narrow: bool = False) -> Figure:
+    """Energies (chains, moves) of one frame: the search with its `n_annealed` moves, then the sampling, whose first moves are not counted.
 
     The two have different likelihoods (mean of the neighbours, the frame itself), so each has its own zero.
     """
-    n_search = min(n_search, energy.shape[1])
+    n_annealed = min(n_annealed, energy.shape[1])
     figure, (search, sampling) = row_of_panels(2, 2.7, narrow, 2.3, width_ratios=[1, 1.5])
-    counted = energy[:, n_search + n_burn_in :]
+    counted = energy[:, n_annealed + n_burn_in :]
     parts = (
-        (search, energy[:, :n_search], 0, energy[:, :n_search].min() if n_search else 0.0),
-        (sampling, energy[:, n_search:], n_search, counted.mean() if counted.size else 0.0),
+        (search, energy[:, :n_annealed], 0, energy[:, :n_annealed].min() if n_annealed else 0.0),
+        (sampling, energy[:, n_annealed:], n_annealed, counted.mean() if counted.size else 0.0),
     )
     for panel, part, first, zero in parts:
         if part.size == 0:
@@ -184,7 +186,7 @@ def energy_figure(energy: np.ndarray, n_search: int = 0, n_burn_in: int = 0, nar
     search.set(title="a  search", ylabel="energy − lowest (k$_B$T)")
     sampling.set(title="b  sampling at τ = 1", ylabel="energy − mean counted (k$_B$T)")
     if counted.size and n_burn_in:
-        sampling.axvspan(n_search, n_search + n_burn_in, color="0.9", zorder=0, linewidth=0)
+        sampling.axvspan(n_annealed, n_annealed + n_burn_in, color="0.9", zorder=0, linewidth=0)
     handles, labels = (sampling if counted.size else search).get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2 if narrow else 6)
     return figure

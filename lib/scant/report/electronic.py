@@ -30,6 +30,7 @@ def electronic_section(found: Findings) -> Section:
         "Correlation (Pearson) over atoms, samples of the posterior and frames, 95 % interval by resampling blocks of frames. "
         "Strain with its out-of-plane part."
     )
+    shown = table.with_columns(pl.col("r", "from", "to").round(3)).rename({"from": "from (95 %)", "to": "to (95 %)"})
     pictures = []
     if found.shown is not None:
         frame, atoms = found.shown.frame, found.shown
@@ -48,7 +49,7 @@ def electronic_section(found: Findings) -> Section:
         "from the rim. Values are means over samples of each frame's posterior, σ their spread. Single atoms of single frames say little; "
         "the table says what goes with what over the whole movie."
     )
-    return Section("electronic", TITLE, "electronic", (text,), (Table(caption, table, "correlations.csv"),), tuple(pictures))
+    return Section("electronic", TITLE, "electronic", (text,), (Table(caption, shown, "correlations.csv"),), tuple(pictures))
 
 
 def correlation_table(sums: pl.DataFrame, frames: np.ndarray) -> pl.DataFrame:
@@ -57,5 +58,5 @@ def correlation_table(sums: pl.DataFrame, frames: np.ndarray) -> pl.DataFrame:
     rows = []
     for (response, shape), part in good.group_by("response", "shape", maintain_order=True):
         found = correlation(part.select(SUM_NAMES).to_numpy())
-        rows.append((response, shape, *(round(r, 3) for r in (found.r, found.low, found.high)), found.n_values))
-    return pl.DataFrame(rows, schema=["response", "goes with", "r", "from (95 %)", "to (95 %)", "values"], orient="row")
+        rows.append((response, shape, found.r, found.low, found.high, found.n_values))
+    return pl.DataFrame(rows, schema=["response", "goes with", "r", "from", "to", "values"], orient="row")

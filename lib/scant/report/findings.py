@@ -42,6 +42,15 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Defects:
+    """`tracked_defects` and `event_table` of the movie, and the area of the view in which defects are looked for."""
+
+    tracked: pl.DataFrame
+    events: pl.DataFrame
+    area_angstrom2: float
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """What a run has: tables of the data contracts, and None for what it has not.
 
@@ -72,6 +81,7 @@ class ReportInputs:
     denoisers: tuple[pl.DataFrame, pl.DataFrame] | None = None
     response: Response | None = None
     ripple_powers: pl.DataFrame | None = None
+    defects: Defects | None = None
     viewer_frames: int = MAX_FRAMES
 
 
@@ -137,6 +147,12 @@ class Findings:
         if powers is None or temperature is None:
             return None
         return bending_rigidity(powers.filter(pl.col("frame").is_in(self.good_frames.tolist())), temperature)
+
+    @property
+    def n_annealed(self) -> int:
+        """Moves of a chain before it samples the frame's own posterior."""
+        used = self.used("anneal")
+        return int(used.get("n_temperatures", 0) * used.get("moves_per_temperature", 0))
 
     @property
     def times_ms(self) -> dict[int, float]:

@@ -15,7 +15,19 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scant.analysis.curvature import FrameCurvature
 from scant.analysis.neighbours import FrameAtoms
 from scant.analysis.strain import FrameStrain
-from scant.report.style import BLUE, DIVERGING, RED, SEQUENTIAL, robust_limits, row_of_panels, say, styled, symmetric_limit
+from scant.report.style import (
+    BLUE,
+    DIVERGING,
+    FULL_WIDTH_INCH,
+    RED,
+    SEQUENTIAL,
+    new_figure,
+    robust_limits,
+    row_of_panels,
+    say,
+    styled,
+    symmetric_limit,
+)  # fmt: skip
 from scant.report.tables import rounded
 
 ATOM_RADIUS_ANGSTROM = 0.55
@@ -43,7 +55,7 @@ def frame_triptych(
         if image is None:
             say(panel, "no model image:\noptics unknown")
             continue
-        _show_image(panel, image, pixel_size_angstrom, limits)
+        show_image(panel, image, pixel_size_angstrom, limits)
         panel.set_title(title)
     if model_e is not None and atoms is not None:
         colours = atoms.xyz_angstrom[:, 2] if atoms.has_heights else RED
@@ -53,12 +65,16 @@ def frame_triptych(
     return figure
 
 
-def _show_image(axes: Axes, image: np.ndarray, pixel_size_angstrom: float, limits: tuple[float, float]) -> None:
+def show_image(
+    axes: Axes, image: np.ndarray, pixel_size_angstrom: float, limits: tuple[float, float], cmap: str | None = None
+) -> ScalarMappable:
+    """An image (y, x) with its scale bar, in angstrom: the centre of pixel (0, 0) is the origin, as that of atoms."""
     ny, nx = image.shape
     extent = np.array([-0.5, nx - 0.5, ny - 0.5, -0.5]) * pixel_size_angstrom
-    axes.imshow(image, vmin=limits[0], vmax=limits[1], extent=tuple(extent))
+    shown = axes.imshow(image, vmin=limits[0], vmax=limits[1], extent=tuple(extent), cmap=cmap)
     axes.set_axis_off()
     scale_bar(axes, nx * pixel_size_angstrom, ny * pixel_size_angstrom)
+    return shown
 
 
 def scale_bar(axes: Axes, width_angstrom: float, height_angstrom: float) -> None:
@@ -94,11 +110,13 @@ def draw_atoms(
     return drawn
 
 
-def _map_panel(axes: Axes, atoms: FrameAtoms, values: np.ndarray, label: str, pairs: np.ndarray | None, diverging: bool = True) -> None:
+def _map_panel(
+    axes: Axes, atoms: FrameAtoms, values: np.ndarray, label: str, pairs: np.ndarray | None, diverging: bool = True, percent: float = 99.0
+) -> None:
     if not np.isfinite(values).any():
         say(axes, f"{label}:\nnot determined")
         return
-    limit = symmetric_limit(values)
+    limit = symmetric_limit(values, percent)
     limits = (-limit, limit) if diverging else robust_limits(values, percent=1.0)
     drawn = draw_atoms(axes, atoms.xyz_angstrom[:, :2], values, limits, DIVERGING if diverging else SEQUENTIAL, pairs)
     bar = axes.get_figure(root=True).colorbar(drawn, ax=axes, label=label, shrink=0.9, aspect=28, location="bottom")  # type: ignore[union-attr]
@@ -171,6 +189,22 @@ def electronic_figure(atoms: FrameAtoms, response: Mapping[str, np.ndarray], nar
         _map_panel(panel, atoms, scale * response[name], f"{what} ({unit})", None, diverging)
         _titled(panel, letter, what, scale * response[f"sigma_{name}"], times_unit)
     _label_y(panels, narrow)
+    return figure
+
+
+@styled
+def atom_maps(atoms: FrameAtoms, maps: Mapping[str, tuple[np.ndarray, np.ndarray | None]], pairs: np.ndarray | None = None) -> Figure:
+    """Any quantities of one frame's atoms, each (values, sigma or None) under its label; 0 is neutral, the median sigma in the title.
+
+    The largest 5 % share the end of the colour scale: at the border of the view they would leave nothing of it for the rest.
+    """
+    figure = new_figure(3.4 if len(maps) > 2 else 4.1, min(3.6 * len(maps), FULL_WIDTH_INCH))
+    panels = figure.subplots(1, len(maps), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, letter, (label, (values, sigma)) in zip(panels, "abcdefgh", maps.items()):
+        _map_panel(panel, atoms, values, label, pairs, percent=95.0)
+        known = np.zeros(0) if sigma is None else sigma[np.isfinite(sigma)]
+        panel.set_title(f"{letter}  σ = {np.median(known):.2g}" if known.size else letter)
+    panels[0].set_ylabel("y (Å)")
     return figure
 
 

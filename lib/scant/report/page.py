@@ -25,7 +25,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from scant.report.parts import PARTS
-from scant.report.style import save_figure, settled, webp_bytes
+from scant.report.style import SHOWN_PX_PER_INCH, save_figure, settled, webp_bytes
 from scant.report.tables import csv_text, format_estimate, format_heading, format_number
 
 
@@ -71,7 +71,7 @@ class Picture:
 
 
 def _image(figure: Figure, dpi: int) -> dict[str, Any]:
-    width, height = (round(side * 115) for side in figure.get_size_inches())
+    width, height = (round(side * SHOWN_PX_PER_INCH) for side in figure.get_size_inches())
     return {"uri": "data:image/webp;base64," + base64.b64encode(webp_bytes(figure, dpi)).decode(), "width": width, "height": height}
 
 

@@ -36,9 +36,8 @@ def convergence_section(found: Findings) -> Section | None:
         )
         pictures.append(Picture("quality", partial(figures.quality_figure, frames), caption, "Four quality measures over time."))
     if found.inputs.energy is not None:
-        used = found.used("anneal")
-        n_search = int(used.get("n_temperatures", 0)) * int(used.get("moves_per_temperature", 0))
-        draw = partial(figures.energy_figure, found.inputs.energy, n_search, int(used.get("burn_in", 0)))
+        n_burn_in = int(found.used("anneal").get("burn_in", 0))
+        draw = partial(figures.energy_figure, found.inputs.energy, found.n_annealed, n_burn_in)
         caption = (
             "Energy of the chains of one frame: a, annealing from τ > 1 on the mean of the neighbouring frames; b, sampling of the frame's "
             "own posterior, about the mean of the moves that count. Grey: moves that do not count."

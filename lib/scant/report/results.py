@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scant.errors import InputError
 from scant.report.closing import failures_section, limits_section, methods_section, provenance_section
+from scant.report.defects import defects_section
 from scant.report.denoisers import denoisers_section
 from scant.report.dose_study import dose_section
 from scant.report.electronic import electronic_section
@@ -45,6 +46,7 @@ def _sections(found: Findings, viewer_frames: int) -> list[Section | None]:
         structure_section(found),
         view_section(found, viewer_frames) if viewer_frames else None,
         mechanics_section(found),
+        defects_section(found),
         dynamics_section(found),
         electronic_section(found),
         dose_section(found),

@@ -140,7 +140,7 @@ def mechanics_section(found: Findings) -> Section | None:
             f"Frame {atoms.frame}: mean and Gaussian curvature from a quadric through the atoms within 4.5 Å; "
             "domes have H < 0. Empty rings: σ more than three times the median."
         )
-        draw = partial(figures.curvature_figure, atoms, frame_curvature(atoms), pairs)
+        draw = partial(figures.curvature_figure, atoms, frame_curvature(atoms, estimate="posterior_mean"), pairs)
         pictures.append(Picture("curvature", draw, caption, "Maps of mean and Gaussian curvature."))
     spectrum = spectrum_of_table(found.sample_table)
     if spectrum is not None:

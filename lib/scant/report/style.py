@@ -22,6 +22,7 @@ GREY = "#6b6b6b"
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 FULL_WIDTH_INCH = 7.0
+SHOWN_PX_PER_INCH = 115
 LOSSLESS_BYTES = 300_000
 COLUMN_INCH = 3.37  # 86 mm, one column of most journals; also what a phone shows
 
@@ -51,9 +52,16 @@ STYLE: Any = {
 styled = rc_context(STYLE)
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself, as the report does."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return png_bytes(self), {"width": round(self.get_figwidth() * SHOWN_PX_PER_INCH)}
+
+
 def new_figure(height_inch: float, width_inch: float = FULL_WIDTH_INCH) -> Figure:
     """An empty figure outside pyplot's global state, laid out so that labels cannot overlap."""
-    return Figure(figsize=(width_inch, height_inch), layout="constrained")
+    return ShownFigure(figsize=(width_inch, height_inch), layout="constrained")
 
 
 def one_panel(height_inch: float, width_inch: float, narrow: bool, narrow_height_inch: float | None = None) -> tuple[Figure, Axes]:

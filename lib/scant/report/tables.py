@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,22 @@ def format_number(value: Any, digits: int = 4) -> str:
         text = f"{value:.{digits}g}"
         return _signed(f"{value:,.0f}".replace(",", "\u2009") if "e+" in text and abs(value) < 1e9 else text)
     return str(value)
+
+
+def quantity_table(values: Mapping[str, Any]) -> pl.DataFrame:
+    """Named values as a table for a reader: quantity, value."""
+    return pl.DataFrame(
+        [(name, format_entry(value)) for name, value in values.items()], schema={"quantity": pl.String, "value": pl.String}, orient="row"
+    )
+
+
+def format_entry(value: Any) -> str:
+    """A number as `format_number` writes it, those of a list or of names one after another."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} {format_entry(entry)}" for name, entry in value.items()) or "–"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_entry(entry) for entry in value) or "–"
+    return format_number(value)
 
 
 def format_estimate(value: float | None, sigma: float | None = None, unit: str = "") -> str:

@@ -41,18 +41,20 @@ def look(source: MovieSource, facts: Mapping[str, Any], flat_degree: int, hit_th
     good = frames[[fault is None for fault in faults]]
     if not len(good):
         kinds = ", ".join(sorted({str(fault) for fault in faults}))
-        return Preview(len(frames), *_seen(frames), problems=(f"all {len(frames)} frames looked at are {kinds}: such frames are left out",))
+        return Preview(
+            len(frames), *mean_and_power(frames), problems=(f"all {len(frames)} frames looked at are {kinds}: such frames are left out",)
+        )
     calibrated, problems = _calibrated(good, references, flat_degree, hit_threshold_sigma)
     if calibrated is None:
-        return Preview(len(good), *_seen(good), problems=problems)
+        return Preview(len(good), *mean_and_power(good), problems=problems)
     lattice, known = calibrated.lattice, calibrated.facts["gain_source"].split(":")[0] != "none"
     corrected = np.stack([correct_frame(frame, calibrated.detector, hit_threshold_sigma).image_e for frame in good])
     return Preview(
         len(good),
-        *_seen(corrected),
+        *mean_and_power(corrected),
         problems=problems,
         lattice=lattice,
-        spots_per_px=_spots(lattice),
+        spots_per_px=reflections_of(lattice),
         is_weak=lattice.reflection_snr < _highest_noise(len(good), good[0].size),
         gain_adu_per_electron=calibrated.facts["gain_adu_per_electron"] if known else None,
         gain_source=calibrated.facts["gain_source"],
@@ -83,7 +85,7 @@ def _middle(frames: np.ndarray | None) -> Any:
     return np.ascontiguousarray(frames[..., starts[0] : starts[0] + MOST_PX, starts[1] : starts[1] + MOST_PX])
 
 
-def _seen(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_power(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean image and mean power spectrum, windowed so that the border draws no cross; what is not finite counts as the mean."""
     window = np.outer(np.hanning(frames.shape[1]), np.hanning(frames.shape[2]))
     mean, power = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
@@ -96,7 +98,7 @@ def _seen(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, power
 
 
-def _spots(lattice: Lattice2D) -> np.ndarray:
+def reflections_of(lattice: Lattice2D) -> np.ndarray:
     """(12, 2): first-order and second-order reflections (x, y) in cycles per pixel, each with its opposite."""
     # FIRST_ORDER counts in vectors at 120 degrees, as the reciprocal ones of two at 60 are
     indices = np.concatenate([sign * orders for orders in (FIRST_ORDER, SECOND_ORDER) for sign in (1, -1)])

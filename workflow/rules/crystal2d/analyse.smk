@@ -15,7 +15,7 @@ def if_optics_block(file):
 
 
 rule analyse_frames:
-    message: "{wildcards.name}: bonds, strain, curvature and ripples of frames {wildcards.block}"
+    message: "{wildcards.name}: bonds, strain, curvature, ripples and defects of frames {wildcards.block}"
     input:
         atoms=atoms_of_block,
         samples=if_optics_block("anneal/{block}.samples.parquet"),
@@ -27,6 +27,7 @@ rule analyse_frames:
         bonds=product("analyse/{block}.bonds.parquet"),
         surface=product("analyse/{block}.surface.parquet"),
         ripples=product("analyse/{block}.ripples.parquet"),
+        defects=product("analyse/{block}.defects.parquet"),
     log: log_of("analyse_frames", block=True)
     benchmark: benchmark_of("analyse_frames", block=True)
     params:
@@ -50,6 +51,7 @@ rule analyse:
         bonds=over_blocks(product("analyse/{block}.bonds.parquet")),
         surface=over_blocks(product("analyse/{block}.surface.parquet")),
         ripples=over_blocks(product("analyse/{block}.ripples.parquet")),
+        defects=over_blocks(product("analyse/{block}.defects.parquet")),
         electronic=if_optics(product("electrons/{block}.parquet")),
         convergence=if_optics(product("anneal/{block}.frames.parquet")),
         md=if_optics(product("validate/{block}.parquet")),
@@ -64,6 +66,8 @@ rule analyse:
         bonds=product("bonds.parquet"),
         surface=product("surface.parquet"),
         ripples=product("ripples.parquet"),
+        defects=product("defects.parquet"),
+        events=product("defect_events.parquet"),
         electronic=product("electronic.parquet"),
         frames=product("frames.parquet"),
         md=product("md.parquet"),

@@ -33,6 +33,8 @@ rule report:
         atoms=product("atoms.parquet"),
         electronic=product("electronic.parquet"),
         ripples=product("ripples.parquet"),
+        defects=product("defects.parquet"),
+        events=product("defect_events.parquet"),
         sums=if_optics(product("electrons/{block}.sums.parquet")),
         frames=product("frames.parquet"),
         md=product("md.parquet"),

@@ -1,6 +1,7 @@
-"""Join the blocks: atoms, bonds, surface, electrons, frames, verdicts, failures, and the structures as extended XYZ."""
+"""Join the blocks: atoms, bonds, surface, electrons, defects, frames, verdicts, failures, and the structures as extended XYZ."""
 
 import polars as pl
+from scant.analysis.defect_events import event_table, tracked_defects
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.structures import FieldOfView, concat_tables, read_table, read_tables, write_extxyz, write_table
@@ -29,6 +30,9 @@ def analyse(inputs, outputs, params):
     write_table(outputs.md, md, provenance)
     write_table(outputs.failures, failures, provenance)
     field = FieldOfView.of(calibration)
+    tracked = tracked_defects(read_tables(inputs.defects), frames, field.pixel_size_angstrom)
+    write_table(outputs.defects, tracked, provenance)
+    write_table(outputs.events, event_table(tracked, frames, field), provenance)
     written = write_extxyz(outputs.structures, structures_of(inputs.atoms), field)
     say(f"analyse: structures of {written} of {len(frames)} frames, {len(failures)} failures")
 

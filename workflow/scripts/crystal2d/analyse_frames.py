@@ -1,6 +1,7 @@
-"""Bonds, strain, curvature, pyramidalisation and ripples of one block's structures."""
+"""Bonds, strain, curvature, pyramidalisation, ripples and defects of one block's structures."""
 
 from scant.analysis.bonds import sampled_bond_table
+from scant.analysis.defects import defect_table
 from scant.analysis.rigidity import ripple_power_table
 from scant.analysis.surface import surface_table
 from scant.io.jobs import job
@@ -23,7 +24,9 @@ def analyse_frames(inputs, outputs, params):
     write_table(outputs.bonds, bonds, provenance)
     write_table(outputs.surface, surface_table(atoms, calibration["lattice_constant_angstrom"], samples), provenance)
     write_table(outputs.ripples, ripple_power_table(atoms, samples), provenance)
-    say(f"analyse: {len(atoms)} atoms, {len(bonds)} bonds")
+    defects = defect_table(atoms, calibration["lattice_constant_angstrom"])
+    write_table(outputs.defects, defects, provenance)
+    say(f"analyse: {len(atoms)} atoms, {len(bonds)} bonds, {len(defects)} defects")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import polars as pl
+from scant.analysis.defect_events import inner_area_angstrom2
 from scant.io.jobs import job
 from scant.io.logs import say
-from scant.io.structures import read_provenance, read_table, read_tables
-from scant.report.findings import ReportInputs, Response
+from scant.io.structures import FieldOfView, read_provenance, read_table, read_tables
+from scant.report.findings import Defects, ReportInputs, Response
 from scant.report.page import render_page, render_part, save_pictures
 from scant.report.parts import PARTS
 from scant.report.results import build_report
@@ -41,6 +42,7 @@ def report(inputs, outputs, params, name):
             histograms=examples.histograms(frame, atoms),
             energy=energy,
             ripple_powers=read_table(inputs.ripples),
+            defects=Defects(read_table(inputs.defects), read_table(inputs.events), inner_area_angstrom2(FieldOfView.of(calibration))),
             response=Response(pl.scan_parquet(inputs.electronic), read_tables(inputs.sums)) if inputs.sums else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
             viewer_frames=params.settings["viewer_frames"],
