@@ -141,6 +141,9 @@ def test_by_keyboard_alone(show, pages):
     expected = f"Atom 100: x {frame[0]['x'][100]:.2f} Å, y {frame[0]['y'][100]:.2f} Å, z {frame[0]['z'][100]:.2f}".replace("-", "−")
     assert text_of(browser, "picked").startswith(expected)
     assert browser.evaluate("document.getElementById('viewer-plot').data[2].x.length") == 1
+    browser.press("ArrowUp", 38)
+    assert text_of(browser, "picked").startswith("Atom 101:")
+    browser.press("ArrowDown", 40)
     browser.evaluate("document.getElementById('viewer-frame').focus()")
     browser.press(*RIGHT)
     browser.wait_for(f"document.getElementById('viewer-picked').textContent.includes('x {frame[1]['x'][100]:.2f} Å')")

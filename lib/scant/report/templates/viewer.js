@@ -7,7 +7,7 @@
   const play = byId("play"), note = byId("note"), atom = byId("atom"), picked = byId("picked"), clear = byId("clear");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
-  const HOW_TO_PICK = "Pick an atom: click or tap it, or give its number. It stays picked from frame to frame.";
+  const HOW_TO_PICK = "Pick an atom: click or tap it, give its number, or step through them with the arrow keys. It stays picked from frame to frame.";
 
   function hasWebgl() {
     const canvas = document.createElement("canvas");
@@ -22,7 +22,7 @@
   const span = (range) => range[1] - range[0];
   const longest = Math.max(span(data.range.x), span(data.range.y));
   // A narrow view sees the sheet from farther away, and its atoms smaller.
-  const far = plot.clientWidth < 500 ? 1.2 : 1;
+  const far = plot.clientWidth < 500 ? 1.35 : 1;
   const size = Math.min(4, Math.max(2, plot.clientWidth / longest / 7));
   const home = { eye: { x: 0.78 * far, y: -1.2 * far, z: 0.85 * far }, center: { x: 0, y: 0, z: -0.12 }, up: { x: 0, y: 0, z: 1 } };
   // Asked of the scene itself: a finger that turned it raises no event.
@@ -136,6 +136,15 @@
   slider.addEventListener("input", function () { setPlaying(false); draw(); });
   colour.addEventListener("change", draw);
   atom.addEventListener("input", draw);
+  atom.addEventListener("keydown", function (event) {
+    const step = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (!step) return;
+    // To the next atom that there is: not every number has one.
+    event.preventDefault();
+    const order = frameShown().id.slice().sort((a, b) => step * (a - b));
+    const next = atom.value === "" ? order[0] : order.find((one) => step * (one - Number(atom.value)) > 0);
+    if (next !== undefined) pick(next);
+  });
   clear.addEventListener("click", function () { pick(null); });
   play.addEventListener("click", function () { setPlaying(timer === null); });
   dark.addEventListener("change", draw);
