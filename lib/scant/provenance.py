@@ -78,7 +78,8 @@ def _module_facts(path: Path) -> tuple[str, tuple[Path, ...], tuple[str, ...]]:
 
 def _data_beside(path: Path) -> bytes:
     """Templates and tables that a module reads from its own package are as much code as the module itself."""
-    files = sorted(f for f in path.parent.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc"))
+    # Not what Python and Numba keep in __pycache__: that comes and goes as the code runs.
+    files = sorted(f for f in path.parent.rglob("*") if f.is_file() and f.suffix != ".py" and "__pycache__" not in f.parts)
     return b"".join(f.name.encode() + hashlib.sha256(f.read_bytes()).digest() for f in files)
 
 

@@ -76,6 +76,10 @@ def test_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
     with_data = digest(reads)
     (package / "io" / "templates" / "page.html").write_text("another")
     assert digest(reads) != with_data
+    changed = digest(reads)
+    (package / "io" / "__pycache__").mkdir()
+    (package / "io" / "__pycache__" / "things.kernel-1.py311.nbi").write_bytes(b"compiled")
+    assert digest(reads) == changed, "what running the code leaves behind"
 
 
 def test_every_script_has_a_digest(repository):
