@@ -119,7 +119,7 @@ def test_unknown_missing_and_misplaced_paths(tmp_path: Path) -> None:
     (tmp_path / "m.emi").write_bytes(b"x")
     for name, message in (
         ("m.avi", "unknown format .avi"), ("none.tif", "no such file"), ("none*.tif", "no file matches"), ("m.tif", "expected a file"),
-        ("m.zarr", "expected a folder"), ("m.emi", "found 0: no m_1.ser"),
+        ("m.zarr", "expected a folder"), ("m.emi", "found 0: no m_1.ser"), (".", "a folder that is no .zarr; single frames"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             open_movie(str(tmp_path / name))

@@ -11,6 +11,7 @@ from scant.errors import InputError
 from scant.imaging import fit as fitting
 from scant.imaging.localise import Localised, hexagon_centres, localise_frame
 from scant.imaging.model_atoms import model_atoms
+from scant.imaging.normal_equations import Pattern, local_inverse, neighbour_pairs
 from scant.imaging.reciprocal import Lattice2D, find_lattice
 from scipy.spatial import cKDTree
 
@@ -73,12 +74,33 @@ def test_local_inverse_agrees_with_the_full_inverse() -> None:
     springs = fitting.Springs(result.bonds, vectors, np.zeros(len(vectors), dtype=bool), 7.1)
     fit = fitting.refine(observation, positions, np.ones(len(positions)), springs, iterations=1)
     full = np.linalg.inv(fit.normal.toarray())
-    local = fitting.local_inverse(fit.normal, positions, fitting.BLOCK_REACH * 7.1, 2)
+    local = local_inverse(fit.normal, positions, fitting.BLOCK_REACH * 7.1, 2)
     exact = np.sqrt(np.diag(full)).reshape(-1, 2)
     view = result.in_view
     ratio = np.sqrt(np.stack([local[:, 0, 0], local[:, 1, 1]], axis=1))[view] / exact[view]
     assert ratio.min() > 0.85
     assert ratio.max() < 1.01
+
+
+def test_pattern_puts_blocks_where_a_dense_sum_does() -> None:
+    """A bond beyond the reach of the pairs included."""
+    rng = np.random.default_rng(4)
+    positions = rng.uniform(0, 30, (25, 2))
+    bonds = np.array([[0, 5], [7, 2], [3, 24]])
+    pattern = Pattern.of(25, neighbour_pairs(positions, 9.0), bonds)
+    coupling, stiffness = rng.normal(size=(len(pattern.pairs), 2, 2)), rng.normal(size=(3, 2, 2))
+    coupling, stiffness = (a + a.swapaxes(1, 2) for a in (coupling, stiffness))
+    dense = 0.5 * np.eye(50)
+    for (i, j), block in zip(pattern.pairs, coupling):
+        dense[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += block
+        if i != j:
+            dense[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] += block.T
+    for (a, b), block in zip(bonds, stiffness):
+        for i, j, sign in ((a, a, 1), (b, b, 1), (a, b, -1), (b, a, -1)):
+            dense[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += sign * block
+    matrix = pattern.matrix(coupling, stiffness, 0.5)
+    assert matrix.has_sorted_indices
+    np.testing.assert_allclose(matrix.toarray(), dense)
 
 
 def test_spring_force_is_the_gradient_of_its_energy() -> None:

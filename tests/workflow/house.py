@@ -37,6 +37,7 @@ class House:
 
     def __init__(self, root: Path, repository: Path):
         self.root = root
+        root.mkdir(parents=True, exist_ok=True)
         for name in ("Snakefile", "workflow", "lib", "profiles", "config"):
             source = repository / name
             if source.is_dir():

@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from scant.errors import CalibrationError
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_EDGE, FLAG_OUTSIDE, Detection, refitted
-from scant.imaging.fit import Fit, Observation, Springs, observe, refine
+from scant.imaging.fit import FACTS_PX, Fit, Observation, Springs, observe, refine
 from scant.imaging.missing import AtomKernels, Simulator, atom_kernels
 from scant.imaging.occupancy import remove_vacancies
 from scant.imaging.reciprocal import Lattice2D
@@ -98,8 +98,11 @@ def _unexplained(observation: Observation, fit: Fit, bond: float) -> Array:
 
 def _scaled_kernels(observation: Observation, state: Detection, simulate: Simulator, lattice: Lattice2D) -> AtomKernels:
     """Kernels in electrons: the simulated contrast is scaled to that of the frame, so that a wrong dose or Stobbs factor does no harm."""
-    shape = observation.image.shape
-    image = observation.high_passed(simulate(state.positions_px, (shape[0], shape[1])))
-    scale = float((image * observation.image * observation.weight).sum() / (image**2 * observation.weight).sum())
+    middle, origin = observation.middle(FACTS_PX)
+    positions, (height, width) = state.positions_px - origin, middle.image.shape
+    margin = MARGIN_ANGSTROM / lattice.pixel_size_angstrom
+    near = ((positions > -margin) & (positions < np.array([width, height]) + margin)).all(axis=1)
+    image = middle.high_passed(simulate(positions[near], (height, width)))
+    scale = float((image * middle.image * middle.weight).sum() / (image**2 * middle.weight).sum())
     kernels = atom_kernels(simulate, lattice)
     return replace(kernels, values=scale * kernels.values)

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, cg
-from scipy.spatial import cKDTree
 
+from scant.imaging.normal_equations import Pattern, neighbour_pairs, solved
 from scant.imaging.smooth import wide_gaussian
 from scant.imaging.template import Template, TemplateBasis, combine, gaussian_basis, overlaps, render, responses, visible_weight
 
@@ -33,7 +31,10 @@ BLOCK_REACH = 3.2
 SPRING_ALONG_PER_ANGSTROM2 = 1200.0
 SPRING_ACROSS_PER_ANGSTROM2 = 250.0
 RIDGE_PER_ANGSTROM2 = 1.0
-SOLVER_TOLERANCE, SOLVER_STEPS = 1e-5, 200
+# Of a Gauss-Newton step that is corrected by the next one.
+STEP_TOLERANCE = 1e-3
+# Side of the middle of a frame that settles what all atoms share: ten thousand of them are more than enough.
+FACTS_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class Observation:
     def crop(self, rows: slice, columns: slice) -> Observation:
         cut = {name: getattr(self, name)[rows, columns] for name in ("image", "weight", "mask", "norm")}
         return replace(self, **cut)
+
+    def middle(self, most_px: int) -> tuple[Observation, Array]:
+        """The middle of the frame, at most so many pixels a side, and its origin (x, y) in the frame."""
+        starts = [max(0, (side - most_px) // 2) for side in self.image.shape]
+        rows, columns = (slice(start, start + most_px) for start in starts)
+        cut = self.crop(rows, columns)
+        norm = np.maximum(wide_gaussian(cut.mask, self.width_px), 1e-9)
+        return replace(cut, norm=norm), np.array(starts[::-1], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,10 @@ def observe(
 
 
 def fit_template(observation: Observation, positions_px: Array, amplitude: Array) -> Template:
-    """Template whose basis weights fit the whole frame best, by linear least squares."""
-    basis, shape = observation.basis, observation.image.shape
+    """Template whose basis weights fit the frame best (the middle of a large one), by linear least squares."""
+    basis = observation.basis
+    observation, origin = observation.middle(FACTS_PX)
+    positions_px, shape = positions_px - origin, observation.image.shape
     stack = np.array([observation.high_passed(render(positions_px, amplitude, basis, shape, m)) for m in range(len(basis.profile))])
     normal = np.einsum("ayx,byx,yx->ab", stack, stack, observation.weight)
     right = np.einsum("ayx,yx,yx->a", stack, observation.image, observation.weight)
@@ -117,34 +128,28 @@ def refine(
     iterations: int = 4,
 ) -> Fit:
     """Gauss-Newton for the positions of all atoms together; the template is refitted on the way unless it is given."""
-    positions, shape = positions_px.copy(), observation.image.shape
-    pairs = neighbour_pairs(positions, PAIR_REACH * springs.length_px)
+    positions, shape, n = positions_px.copy(), observation.image.shape, len(positions_px)
+    pattern = Pattern.of(n, neighbour_pairs(positions, PAIR_REACH * springs.length_px), springs.bonds)
+    ridge = RIDGE_PER_ANGSTROM2 * (BOND_ANGSTROM / springs.length_px) ** 2
     current = template or fit_template(observation, positions, amplitude)
+    first, second = pattern.pairs.T
     normal = sp.csr_matrix((0, 0))
     for step in range(iterations):
         if template is None and step == 2:
             current = fit_template(observation, positions, amplitude)
-        model = observation.high_passed(render(positions, amplitude, current, shape))
-        residual = observation.image - model
-        force, blocks, _ = spring_force(positions, springs)
+        residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
+        force, stiffness, _ = spring_force(positions, springs)
         force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current)[:, 1:]
+        # the second step is small: its matrix serves the later ones and the errors
         if step < 2:
-            coupling = overlaps(positions, pairs, visible_weight(positions, observation.weight, current), current)[:, 1:, 1:]
-            coupling *= (amplitude[pairs[:, 0]] * amplitude[pairs[:, 1]])[:, None, None]
-        normal = _normal_matrix(len(positions), pairs, coupling, springs, blocks)
-        shift = solved(normal, force)
+            visible = visible_weight(positions, observation.weight, current)
+            coupling = overlaps(positions, pattern.pairs, visible, current)[:, 1:, 1:]
+            normal = pattern.matrix(coupling * (amplitude[first] * amplitude[second])[:, None, None], stiffness, ridge)
+        shift = solved(normal, force, STEP_TOLERANCE)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
     residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
     return Fit(positions, current, residual, normal, energy)
-
-
-def neighbour_pairs(positions: Array, reach_px: float) -> Ints:
-    """Sorted pairs (i, j), i <= j, closer than the reach, the diagonal included."""
-    pairs = cKDTree(positions).query_pairs(reach_px, output_type="ndarray")
-    diagonal = np.repeat(np.arange(len(positions))[:, None], 2, axis=1)
-    both = np.concatenate([np.sort(pairs, axis=1), diagonal])
-    return np.asarray(both[np.lexsort((both[:, 1], both[:, 0]))], dtype=np.int64)
 
 
 def spring_force(positions: Array, springs: Springs) -> tuple[Array, Array, float]:
@@ -164,84 +169,3 @@ def spring_force(positions: Array, springs: Springs) -> tuple[Array, Array, floa
     np.add.at(force, a, pull)
     np.add.at(force, b, -pull)
     return force, blocks, 0.5 * float((pull * stretch).sum())
-
-
-def _normal_matrix(n: int, pairs: Ints, coupling: Array, springs: Springs, blocks: Array) -> sp.csr_matrix:
-    off = pairs[:, 0] != pairs[:, 1]
-    a, b = springs.bonds.T
-    first = np.concatenate([pairs[:, 0], pairs[off, 1], a, b, a, b])
-    second = np.concatenate([pairs[:, 1], pairs[off, 0], a, b, b, a])
-    values = np.concatenate([coupling, coupling[off].swapaxes(1, 2), blocks, blocks, -blocks, -blocks])
-    rows = (2 * first[:, None, None] + np.arange(2)[:, None] + np.zeros((1, 2), dtype=int)).ravel()
-    columns = (2 * second[:, None, None] + np.arange(2) + np.zeros((2, 1), dtype=int)).ravel()
-    ridge = RIDGE_PER_ANGSTROM2 * (BOND_ANGSTROM / springs.length_px) ** 2
-    matrix = sp.csr_matrix((values.ravel(), (rows, columns)), shape=(2 * n, 2 * n))
-    return sp.csr_matrix(matrix + ridge * sp.identity(2 * n, format="csr"))
-
-
-def solved(normal: sp.csr_matrix, force: Array) -> Array:
-    """normal^-1 force (n, width) by conjugate gradients, preconditioned by each atom's own block: couplings reach a few bonds only."""
-    width = force.shape[1]
-    blocks = np.linalg.inv(_own_blocks(normal, width))
-
-    def precondition(x: Array) -> Array:
-        return np.asarray(np.einsum("nab,nb->na", blocks, x.reshape(-1, width)).ravel())
-
-    operator = LinearOperator(normal.shape, precondition, dtype=np.float64)
-    found, _ = cg(normal, force.ravel(), rtol=SOLVER_TOLERANCE, maxiter=SOLVER_STEPS, M=operator)
-    return np.asarray(found.reshape(-1, width))
-
-
-def _own_blocks(matrix: sp.csr_matrix, width: int) -> Array:
-    """Diagonal blocks (n, width, width) of a symmetric matrix whose rows go atom by atom."""
-    n = matrix.shape[0] // width
-    out = np.empty((n, width, width))
-    for a in range(width):
-        for b in range(a, width):
-            out[:, a, b] = out[:, b, a] = matrix.diagonal(b - a)[a::width]
-    return out
-
-
-def local_inverse(matrix: sp.csr_matrix, positions: Array, reach_px: float, width: int) -> Array:
-    """Diagonal blocks (n, width, width) of the inverse, each from the submatrix of the atoms within the reach.
-
-    Correlations die out within a few bonds because the image anchors every atom, so the full inverse is not needed.
-    """
-    nearest = min(24, len(positions))
-    distance, members = cKDTree(positions).query(positions, k=nearest)
-    distance, members = distance.reshape(len(positions), -1), members.reshape(len(positions), -1)
-    held = (distance <= reach_px).sum(axis=1)
-    rows = sp.csr_matrix(matrix)
-    rows.sort_indices()
-    out = np.empty((len(positions), width, width))
-    _invert_locally(rows.indptr, rows.indices, rows.data, members, held, out)
-    return out
-
-
-@njit(cache=True)
-def _invert_locally(start, columns, values, members, held, out):
-    """Cholesky of each submatrix with its own atom last, whose block of the inverse then needs the last rows alone."""
-    width = out.shape[1]
-    most = members.shape[1] * width
-    index, factor = np.empty(most, np.int64), np.zeros((most, most))
-    for n in range(out.shape[0]):
-        size = held[n] * width
-        for m in range(held[n]):
-            for a in range(width):
-                index[m * width + a] = members[n, held[n] - 1 - m] * width + a
-        for i in range(size):
-            row = index[i]
-            for j in range(i + 1):
-                at = start[row] + np.searchsorted(columns[start[row] : start[row + 1]], index[j])
-                value = values[at] if at < start[row + 1] and columns[at] == index[j] else 0.0
-                for k in range(j):
-                    value -= factor[i, k] * factor[j, k]
-                factor[i, j] = np.sqrt(value) if i == j else value / factor[j, j]
-        corner = size - width
-        if width == 1:
-            out[n, 0, 0] = 1 / factor[corner, corner] ** 2
-        else:
-            a, b, c = factor[corner, corner], factor[corner + 1, corner], factor[corner + 1, corner + 1]
-            out[n, 1, 1] = 1 / c**2
-            out[n, 0, 1] = out[n, 1, 0] = -b / (a * c**2)
-            out[n, 0, 0] = 1 / a**2 + (b / (a * c)) ** 2

@@ -11,8 +11,9 @@ from scipy.ndimage import map_coordinates
 from scant.errors import InputError
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_EDGE, FLAG_OUTSIDE, FLAG_UNCERTAIN, Detection
 from scant.imaging.detect import detect_atoms
-from scant.imaging.fit import BLOCK_REACH, Fit, Observation, local_inverse, observe, refine
+from scant.imaging.fit import BLOCK_REACH, Fit, Observation, fit_template, observe, refine
 from scant.imaging.missing import Simulator
+from scant.imaging.normal_equations import local_inverse
 from scant.imaging.occupancy import atom_amplitudes
 from scant.imaging.reciprocal import Lattice2D
 from scant.imaging.sites import WEAK_FIELD, hollow_grid
@@ -90,7 +91,8 @@ def localise_frame(
     variance = _own_variance(image_e, mask, bond) if variance_e2 is None else variance_e2
     observation = observe(image_e, variance, mask, bond, basis)
     present = np.ones(len(detection.positions_px))
-    fit = refine(observation, detection.positions_px, present, detection.springs(bond), iterations=4)
+    template = fit_template(observation, detection.positions_px, present)
+    fit = refine(observation, detection.positions_px, present, detection.springs(bond), template=template, iterations=3)
     covariance = local_inverse(fit.normal, fit.positions_px, BLOCK_REACH * bond, 2)
     amplitude, sigma = atom_amplitudes(observation, fit, bond)
     return _assemble(image_e, observation, detection, fit, (covariance, amplitude, sigma))

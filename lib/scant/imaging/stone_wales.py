@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_OUTSIDE, Detection, refitted, turned_pair, with_turned_bond
-from scant.imaging.fit import Observation, Springs, neighbour_pairs, refine, spring_force
+from scant.imaging.fit import Observation, Springs, refine, spring_force
 from scant.imaging.missing import Simulator
+from scant.imaging.normal_equations import neighbour_pairs
 from scant.imaging.template import overlaps, responses, visible_weight
 
 Array = NDArray[np.float64]

@@ -82,6 +82,8 @@ def read_reference(path: str | None) -> np.ndarray | None:
 
 def _open(file: Path) -> Opened:
     opener = OPENERS.get(file.suffix.lower())
+    if opener is None and file.is_dir():
+        raise InputError(f"{file}: a folder that is no .zarr; single frames are given as a pattern in quotes, such as '{file}/*.tif'")
     if opener is None:
         raise InputError(
             f"{file}: unknown format {file.suffix or '(no ending)'}; allowed: .emi {' '.join(sorted(OPENERS))}, or a glob of frames"
