@@ -30,7 +30,7 @@ def format_number(value: Any, digits: int = 4) -> str:
     if isinstance(value, int):
         return _signed(f"{value:,}".replace(",", "\u2009"))
     if isinstance(value, float):
-        text = f"{value:.{digits}g}"
+        text = f"{value + 0.0:.{digits}g}"  # no minus before a zero
         return _signed(f"{value:,.0f}".replace(",", "\u2009") if "e+" in text and abs(value) < 1e9 else text)
     return str(value)
 
