@@ -29,7 +29,7 @@ MODES_S = 5.0e-10
 LEVEL_FRAMES, NEIGHBOUR_FRAMES = 33, 64
 # movie.zarr over the raw counts (8e3 e/A^2, gain 6); bytes of the averaged and the denoised stack; of all tables and the extended XYZ.
 MOVIE_RATIO, STACK_BYTES_PER_PX, TABLE_BYTES_PER_ATOM = 0.73, 5.53, 835
-DETECTOR_BYTES_PER_PX, PAGE_BYTES = 9, 22_000_000
+DETECTOR_BYTES_PER_PX, PAGE_BYTES = 9, 32_000_000
 
 
 @dataclass(frozen=True)
