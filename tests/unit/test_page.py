@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pytest
 from report_inputs import full_inputs
 from report_tables import (
@@ -27,10 +28,12 @@ from report_tables import (
     md_table,
 )
 from scant.analysis.neighbours import FrameAtoms
+from scant.analysis.surface import surface_table
 from scant.errors import InputError
-from scant.report.findings import ExampleImages, ReportInputs
+from scant.report.findings import ExampleImages, ReportInputs, collect_findings
 from scant.report.page import Page, render_page, script_json
 from scant.report.results import build_report
+from scant.report.structure import mechanics_section
 from scant.report.tables import csv_text, format_estimate, format_heading, format_number
 from scant.report.viewer import MAX_ATOMS, MAX_FRAMES, evenly_spread, viewer_data
 
@@ -131,6 +134,20 @@ def test_the_numbers_are_those_of_the_tables(page):
     assert numbers["Defocus"].text == "−45.3 ± 1.2 Å"
     assert numbers["Dose threshold"].value == pytest.approx(dose_summary()["threshold_e_per_angstrom2"], rel=0.01)
     assert numbers["Dose per frame"].value == pytest.approx(frames["dose_e_per_angstrom2"].mean())
+
+
+def test_maps_of_strain_and_curvature_state_the_sigmas_of_the_product():
+    """Those of surface.parquet know how the errors of neighbours are correlated; positions and their sigmas alone do not."""
+    inputs = full_inputs()
+    atoms = inputs.atoms.collect()
+    surface = surface_table(atoms, 2.46, None).with_columns(cs.starts_with("sigma_").cast(pl.Float64) * 7)
+    titles = []
+    for given in (inputs, replace(inputs, surface=surface.lazy())):
+        section = mechanics_section(collect_findings(given))
+        drawn = {picture.name: picture.draw() for picture in section.pictures}
+        titles.append([axes.get_title(loc="left") for name in ("strain", "curvature") for axes in drawn[name].axes])
+    medians = np.array([[float(re.search(r"σ ([\d.e-]+)", title)[1]) for title in some if "σ" in title] for some in titles])
+    np.testing.assert_allclose(medians[1] / medians[0], 7, rtol=0.1)
 
 
 def test_parameters_failures_and_provenance_are_on_the_page(html):

@@ -58,7 +58,7 @@ class ReportInputs:
     with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom; truth_scores: recall, precision, rmsd_3d_angstrom of each frame.
     dose_summary: `Threshold.summary()`. histograms: measured and simulated intensities in electrons. energy: (chains, moves) of
     the example frame. denoisers: tables of `compare_denoisers`. response: None without optics. ripple_powers:
-    `ripple_power_table` of all frames. viewer_frames: at most so many in the 3D view.
+    `ripple_power_table` of all frames. surface: `surface_table` of all frames. viewer_frames: at most so many in the 3D view.
     """
 
     name: str
@@ -82,6 +82,7 @@ class ReportInputs:
     response: Response | None = None
     ripple_powers: pl.DataFrame | None = None
     defects: Defects | None = None
+    surface: pl.LazyFrame | None = None
     viewer_frames: int = MAX_FRAMES
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import polars as pl
 
-from scant.analysis.curvature import frame_curvature
+from scant.analysis.curvature import FrameCurvature, frame_curvature
+from scant.analysis.neighbours import FrameAtoms
 from scant.analysis.ripples import spectrum_of_table
-from scant.analysis.strain import frame_strain
+from scant.analysis.strain import COMPONENTS, FrameStrain, frame_strain
 from scant.report import figures
 from scant.report.findings import Findings
 from scant.report.methods import potential_name
@@ -123,6 +126,26 @@ def _annealing_words(found: Findings) -> tuple[str, ...]:
     )
 
 
+def _sheet(found: Findings, atoms: FrameAtoms) -> tuple[FrameStrain, FrameCurvature]:
+    """Strain and curvature of a frame, with the sigmas of surface.parquet where there is one: those know how errors are correlated."""
+    strain = frame_strain(atoms, found.lattice_angstrom, estimate="posterior_mean")
+    curvature = frame_curvature(atoms, estimate="posterior_mean")
+    if found.inputs.surface is None:
+        return strain, curvature
+    rows = found.inputs.surface.filter(frame=atoms.frame).sort("id").collect()
+    known = {name: rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in rows.columns}
+    if not np.array_equal(rows["id"].to_numpy(), atoms.ids):
+        return strain, curvature
+    return (
+        replace(strain, sigma_eps=np.stack([known[f"sigma_eps_{component}"] for component in COMPONENTS], axis=1)),
+        replace(
+            curvature,
+            sigma_mean_per_angstrom=known["sigma_mean_per_angstrom"],
+            sigma_gaussian_per_angstrom2=known["sigma_gaussian_per_angstrom2"],
+        ),
+    )
+
+
 def mechanics_section(found: Findings) -> Section | None:
     """Strain, curvature, ripple spectrum."""
     atoms = found.shown
@@ -133,14 +156,15 @@ def mechanics_section(found: Findings) -> Section | None:
         f"Frame {atoms.frame}: in-plane strain against an ideal lattice with a = {found.lattice_angstrom:g} Å, turned to the mean "
         "lattice. Empty rings: atoms whose neighbours are not all in view."
     )
-    draw = partial(figures.strain_figure, atoms, frame_strain(atoms, found.lattice_angstrom), pairs)
+    strain, curvature = _sheet(found, atoms)
+    draw = partial(figures.strain_figure, atoms, strain, pairs)
     pictures = [Picture("strain", draw, caption, "Maps of the strain components xx, yy and xy.")]
     if found.heights:
         caption = (
             f"Frame {atoms.frame}: mean and Gaussian curvature from a quadric through the atoms within 4.5 Å; "
             "domes have H < 0. Empty rings: σ more than three times the median."
         )
-        draw = partial(figures.curvature_figure, atoms, frame_curvature(atoms, estimate="posterior_mean"), pairs)
+        draw = partial(figures.curvature_figure, atoms, curvature, pairs)
         pictures.append(Picture("curvature", draw, caption, "Maps of mean and Gaussian curvature."))
     spectrum = spectrum_of_table(found.sample_table)
     if spectrum is not None:

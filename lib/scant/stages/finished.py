@@ -166,6 +166,7 @@ class FinishedRun:
                 dose_summary=read_json(str(threshold)) if threshold.is_file() else None,
                 failures=self.table("failures"),
                 ripple_powers=self.table("ripples"),
+                surface=pl.scan_parquet(self.folder / "surface.parquet", glob=False),
                 defects=Defects(self.table("defects"), self.table("defect_events"), inner_area_angstrom2(FieldOfView.of(self.calibration))),
                 response=Response(pl.scan_parquet(self.folder / "electronic.parquet", glob=False), sums) if sums is not None else None,
             )

@@ -42,6 +42,7 @@ def report(inputs, outputs, params, name):
             histograms=examples.histograms(frame, atoms),
             energy=energy,
             ripple_powers=read_table(inputs.ripples),
+            surface=pl.scan_parquet(inputs.surface),
             defects=Defects(read_table(inputs.defects), read_table(inputs.events), inner_area_angstrom2(FieldOfView.of(calibration))),
             response=Response(pl.scan_parquet(inputs.electronic), read_tables(inputs.sums)) if inputs.sums else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
