@@ -179,9 +179,10 @@ class Plan:
         """Wall time on one machine; on more cores than a block has frames, on a cluster of jobs of 16."""
         return sum(r.wall_s(n_cores, job_cores or cores_of_a_job(n_cores, self.block_frames)) for r in self.rules)
 
-    def bytes_to_come(self, ingested_blocks: int = 0, reconstructed_blocks: int = 0) -> int:
-        """Bytes still to be written where so many blocks are in movie.zarr, and so many blocks' atoms in their tables, already."""
+    def bytes_to_come(self, ingested_blocks: int = 0, reconstructed_blocks: int = 0, reported: bool = False) -> int:
+        """Bytes still to be written where so many blocks are in movie.zarr, so many blocks' atoms in their tables, the report made."""
         done = {"movie": ingested_blocks, "source": ingested_blocks, "stacks": reconstructed_blocks, "tables": reconstructed_blocks}
+        done["report"] = self.n_blocks * reported
         return round(sum(size * max(0.0, 1 - done.get(part, 0) / self.n_blocks) for part, size in self.disk_bytes.items()))
 
 

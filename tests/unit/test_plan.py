@@ -54,6 +54,7 @@ def test_what_is_there_is_not_counted_again():
     assert each.bytes_to_come() == sum(each.disk_bytes.values())
     assert each.bytes_to_come(782) == sum(each.disk_bytes.values()) - each.disk_bytes["movie"]
     assert each.bytes_to_come(782, 782) == each.disk_bytes["report"]
+    assert each.bytes_to_come(782, 782, reported=True) == 0
 
 
 def test_time_falls_with_cores_and_serial_stages_stay():

@@ -71,13 +71,14 @@ def _atom_area(material: str) -> float:
 
 
 def bytes_to_come(config: Config, plans: list[Plan]) -> int:
-    """Bytes that all datasets still write: blocks whose manifest or atoms are there count as written."""
+    """Bytes that all datasets still write: blocks whose manifest or atoms are there count as written, so does a report."""
     total = 0
     for each in plans:
         folder = Path(config.results, each.name)
         ingested = sum(p.name[:1].isdigit() for p in folder.glob("ingest/*.json"))
         last = "anneal" if each.facts.has_optics else "localise"
-        total += each.bytes_to_come(ingested, sum(p.name.count(".") == 1 for p in folder.glob(f"{last}/*.parquet")))
+        reconstructed = sum(p.name.count(".") == 1 for p in folder.glob(f"{last}/*.parquet"))
+        total += each.bytes_to_come(ingested, reconstructed, (folder / "report.html").is_file())
     return total
 
 

@@ -39,7 +39,8 @@ def build_report(inputs: ReportInputs) -> Page:
 def _sections(found: Findings, viewer_frames: int) -> list[Section | None]:
     """All sections in the order of their parts; None where there is nothing to say."""
     inputs = found.inputs
-    methods = methods_paragraphs(found.heights, inputs.md is not None, inputs.dose is not None, inputs.response is not None)
+    judged = inputs.md is not None and inputs.md.height > 0
+    methods = methods_paragraphs(found.heights, judged, inputs.dose is not None, inputs.response is not None)
     return [
         summary_section(found),
         images_section(found),

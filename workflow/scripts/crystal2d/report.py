@@ -20,7 +20,6 @@ def report(inputs, outputs, params, name):
     examples = Examples(params.store, read_detector(inputs.detector), calibration, params.hit_threshold_sigma)
     frame = examples.middle_frame(frames)
     energy, trace_frame = energy_traces(read_tables(inputs.traces), frame) if inputs.traces else (None, None)
-    md = read_table(inputs.md)
     truth, scores = truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else (None, None)
     page = build_report(
         ReportInputs(
@@ -30,7 +29,7 @@ def report(inputs, outputs, params, name):
             calibration=calibration,
             parameters=params.parameters,
             provenance={**read_provenance(inputs.atoms), "seed": params.seed},
-            md=md if len(md) else None,
+            md=read_table(inputs.md),
             dose=read_table(inputs.dose) if inputs.dose else None,
             dose_bound=read_table(inputs.dose_bound) if inputs.dose_bound else None,
             defocus_bound=read_table(inputs.defocus_bound) if inputs.defocus_bound else None,
