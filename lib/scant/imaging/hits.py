@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 LARGEST_WINDOW_PX = 64
+SCREENED_PX = 64
 PAIR_NOISE = 1.224744871391589
 """Noise of a pixel minus the mean of two others, in that of one: sqrt(3/2)."""
 STRUCTURE = 1.5
@@ -111,20 +112,27 @@ def _mark_hits(image, good, noise, hits):
     values = np.empty(16)
     excess, read = np.float32(noise[0]), np.float32(noise[1])
     screen = np.float32((0.6 * noise[2]) ** 2)
-    suspect = np.empty(width, np.bool_)
+    suspect, n_hits = np.empty(width, np.bool_), 0
     for y in range(height):
-        up, down = y - 1 if y else y + 1, y + 1 if y + 1 < height else y - 1
+        row, above, below = image[y], image[y - 1 if y else y + 1], image[y + 1 if y + 1 < height else y - 1]
         suspect[0] = suspect[width - 1] = True
-        for x in range(1, width - 1):
-            across = np.float32(0.5) * (image[y, x - 1] + image[y, x + 1])
-            along = np.float32(0.5) * (image[up, x] + image[down, x])
+        # x is the left neighbour: indices that cannot be negative are what LLVM vectorises
+        for x in range(width - 2):
+            value = row[x + 1]
+            across = np.float32(0.5) * (row[x] + row[x + 2])
+            along = np.float32(0.5) * (above[x + 1] + below[x + 1])
             lower, upper = min(across, along), max(across, along)
-            outside = max(max(image[y, x] - upper, lower - image[y, x]), np.float32(0))
-            suspect[x] = outside * outside > screen * (excess * max(lower, np.float32(0)) + read)
-        for x in range(width):
-            if suspect[x] and good[y, x] and _is_hit(image, good, y, x, noise, values):
-                hits[y, x] = True
-    _grow_hits(image, good, noise, hits, values)
+            outside = max(max(value - upper, lower - value), np.float32(0))
+            suspect[x + 1] = outside * outside > screen * (excess * max(lower, np.float32(0)) + read)
+        for begin in range(0, width, SCREENED_PX):
+            if not suspect[begin : begin + SCREENED_PX].sum():
+                continue
+            for x in range(begin, min(begin + SCREENED_PX, width)):
+                if suspect[x] and good[y, x] and _is_hit(image, good, y, x, noise, values):
+                    hits[y, x] = True
+                    n_hits += 1
+    if n_hits:
+        _grow_hits(image, good, noise, hits, values)
 
 
 @njit(cache=True)

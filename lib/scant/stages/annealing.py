@@ -107,7 +107,7 @@ class AnnealTask:
         own = members.index(problem.frame)
         unseen = weights == 0
         unseen[own] |= bool(offsets)
-        mean, used = mean_onto(counts.astype(np.float32), own, unseen, drift_px)
+        mean, used = mean_onto(np.where(unseen, np.nan, counts).astype(np.float32), own, drift_px)
         usual = float(np.median(weights[weights > 0]))
         return replace(
             problem, guide_e=np.nan_to_num(mean), guide_inverse_variance=(used * usual).astype(np.float32), guide_offsets=offsets

@@ -38,7 +38,7 @@ class CorrectedFrames:
 
 @dataclass(frozen=True)
 class CorrectedAround:
-    """The corrected frames (t, y, x) within `reach` of a frame, out of [first, stop); those of the last call are kept for the next."""
+    """The corrected frames, each (y, x), within `reach` of a frame, out of [first, stop); those of the last call are kept for the next."""
 
     frames: CorrectedFrames
     reach: int
@@ -49,8 +49,8 @@ class CorrectedAround:
     def numbers(self, frame: int) -> range:
         return range(max(frame - self.reach, self.first), min(frame + self.reach + 1, self.stop))
 
-    def __call__(self, frame: int) -> np.ndarray:
+    def __call__(self, frame: int) -> list[np.ndarray]:
         images: Mapping[int, np.ndarray] = {n: self._held[n] if n in self._held else self.frames(n) for n in self.numbers(frame)}
         self._held.clear()
         self._held.update(images)
-        return np.stack(list(images.values()))
+        return list(images.values())
