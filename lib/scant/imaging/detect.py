@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from scant.errors import CalibrationError
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_EDGE, FLAG_OUTSIDE, Detection, refitted
-from scant.imaging.fit import FACTS_PX, Fit, Observation, Springs, observe, refine
+from scant.imaging.fit import Fit, Observation, Springs, observe, refine
 from scant.imaging.missing import AtomKernels, Simulator, atom_kernels
 from scant.imaging.occupancy import remove_vacancies
 from scant.imaging.reciprocal import Lattice2D
@@ -98,7 +98,7 @@ def _unexplained(observation: Observation, fit: Fit, bond: float) -> Array:
 
 def _scaled_kernels(observation: Observation, state: Detection, simulate: Simulator, lattice: Lattice2D) -> AtomKernels:
     """Kernels in electrons: the simulated contrast is scaled to that of the frame, so that a wrong dose or Stobbs factor does no harm."""
-    middle, origin = observation.middle(FACTS_PX)
+    middle, origin = observation.middle()
     positions, (height, width) = state.positions_px - origin, middle.image.shape
     margin = MARGIN_ANGSTROM / lattice.pixel_size_angstrom
     near = ((positions > -margin) & (positions < np.array([width, height]) + margin)).all(axis=1)

@@ -33,8 +33,8 @@ SPRING_ACROSS_PER_ANGSTROM2 = 250.0
 RIDGE_PER_ANGSTROM2 = 1.0
 # Of a Gauss-Newton step that is corrected by the next one.
 STEP_TOLERANCE = 1e-3
-# Side of the middle of a frame that settles what all atoms share: ten thousand of them are more than enough.
-FACTS_PX = 1024
+# Side, in bond lengths, of the middle of a frame that settles what all atoms share: ten thousand of them are more than enough.
+FACTS_BONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class Observation:
         cut = {name: getattr(self, name)[rows, columns] for name in ("image", "weight", "mask", "norm")}
         return replace(self, **cut)
 
-    def middle(self, most_px: int) -> tuple[Observation, Array]:
-        """The middle of the frame, at most so many pixels a side, and its origin (x, y) in the frame."""
+    def middle(self) -> tuple[Observation, Array]:
+        """The middle of the frame, `FACTS_BONDS` a side where there are so many, and its origin (x, y) in the frame."""
+        most_px = int(FACTS_BONDS * self.width_px / HIGH_PASS)
         starts = [max(0, (side - most_px) // 2) for side in self.image.shape]
         rows, columns = (slice(start, start + most_px) for start in starts)
         cut = self.crop(rows, columns)
@@ -108,7 +109,7 @@ def observe(
 def fit_template(observation: Observation, positions_px: Array, amplitude: Array) -> Template:
     """Template whose basis weights fit the frame best (the middle of a large one), by linear least squares."""
     basis = observation.basis
-    observation, origin = observation.middle(FACTS_PX)
+    observation, origin = observation.middle()
     positions_px, shape = positions_px - origin, observation.image.shape
     stack = np.array([observation.high_passed(render(positions_px, amplitude, basis, shape, m)) for m in range(len(basis.profile))])
     normal = np.einsum("ayx,byx,yx->ab", stack, stack, observation.weight)

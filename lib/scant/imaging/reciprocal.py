@@ -8,7 +8,7 @@ structure invariant, Hauptman & Karle 1953). Second-order reflections cannot tel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from scipy.special import ndtr
 from scipy.stats import gamma
 
 from scant.errors import CalibrationError, InputError
+from scant.imaging.binning import on_coarser_pixels
 from scant.imaging.phase_fields import FIRST_ORDER, PAD_CELLS, ReflectionFields, local_reflections, rotation
 
 Array = NDArray[np.float64]
@@ -67,6 +68,14 @@ class Lattice2D:
     def reciprocal_per_px(self) -> Array:
         """(2, 2): rows b1, b2 with a_i . b_j = delta_ij."""
         return np.asarray(np.linalg.inv(self.vectors_px).T)
+
+    def binned(self, factor: int) -> Lattice2D:
+        """The same lattice on pixels that are `factor` times coarser."""
+        return replace(
+            self, a1_px=self.a1_px / factor, a2_px=self.a2_px / factor, sigma_px=self.sigma_px / factor,
+            origin_px=on_coarser_pixels(self.origin_px, factor), pixel_size_angstrom=self.pixel_size_angstrom * factor,
+            pixel_size_sigma_angstrom=self.pixel_size_sigma_angstrom * factor,
+        )  # fmt: skip
 
     @property
     def bond_px(self) -> float:

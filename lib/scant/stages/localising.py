@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from scant.imaging.binning import binned, blur_envelope_b_angstrom2
+from scant.imaging.candidates import Detection
 from scant.imaging.detect import detect_atoms
 from scant.imaging.localise import localise_frame
 from scant.imaging.model_atoms import model_atoms
@@ -24,6 +26,8 @@ SITES: dict[str, pl.DataType | type[pl.DataType]] = {
     "neighbour_0": pl.Int64, "neighbour_1": pl.Int64, "neighbour_2": pl.Int64,
 }  # fmt: skip
 ELEMENT, TRANSFER_STEPS, PAD_ANGSTROM = "C", 400, 8.0
+# Pixels no coarser than this for detection: an aperture of 1.25 / A passes nothing finer.
+DETECTION_PIXEL_ANGSTROM = 0.42
 ESTIMATES = ("x_px", "y_px", "sigma_x_px", "sigma_y_px", "p_atom", "pcd", "sigma_pcd", "amplitude_e", "background_e", "flag", "in_view")
 
 
@@ -53,10 +57,8 @@ def localise_columns(
     if settings.optics is None:
         located = localise_frame(image_e, variance_e2, mask, lattice, detection_image=detection_image)
     else:
-        sight = _Sight(settings.optics, lattice.pixel_size_angstrom)
-        basis = sight.basis(lattice.bond_px)
-        variance_seen = variance_e2 / n_averaged
-        detection = detect_atoms(detection_image, lattice, variance_e2=variance_seen, mask=mask, basis=basis, simulate=sight.flat_image)
+        detection = _detected(detection_image, variance_e2 / n_averaged, settings, settings.optics)
+        basis = _Sight(settings.optics, lattice.pixel_size_angstrom).basis(lattice.bond_px)
         located = localise_frame(image_e, variance_e2, mask, lattice, detection=detection, basis=basis)
     model = model_atoms(located, (image_e.shape[0], image_e.shape[1]), settings.margin_angstrom / lattice.pixel_size_angstrom)
     columns: dict[str, np.ndarray] = {"atom": np.arange(len(model.keep))}
@@ -64,6 +66,19 @@ def localise_columns(
     columns["sublattice"] = located.index[model.keep, 2]
     columns["coordination"] = model.coordination
     return columns | {f"neighbour_{n}": model.neighbours[:, n] for n in range(3)}
+
+
+def _detected(image_e: np.ndarray, variance_e2: float, settings: LocaliseSettings, optics: Optics) -> Detection:
+    """Atoms detected on pixels that are as coarse as the aperture allows: finer ones cost time, and decide nothing."""
+    fine = settings.lattice.pixel_size_angstrom
+    factor = max(1, int(DETECTION_PIXEL_ANGSTROM / fine))
+    lattice = settings.lattice.binned(factor)
+    blurred = replace(optics, envelope_b_angstrom2=optics.envelope_b_angstrom2 + blur_envelope_b_angstrom2(factor, fine))
+    sight = _Sight(blurred, lattice.pixel_size_angstrom)
+    image, count = binned(image_e, ~settings.bad, factor)
+    basis, variance = sight.basis(lattice.bond_px), variance_e2 / np.maximum(count, 1)
+    found = detect_atoms(image, lattice, variance_e2=variance, mask=count > 0, basis=basis, simulate=sight.flat_image)
+    return found.enlarged(factor)
 
 
 @dataclass(frozen=True)

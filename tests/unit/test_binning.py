@@ -1,0 +1,71 @@
+"""Frames on coarser pixels, and detection on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scant.imaging.binning import binned, blur_envelope_b_angstrom2, on_coarser_pixels, on_finer_pixels
+from scant.imaging.reciprocal import find_lattice
+from scant.physics.detector import counts_with_noise
+from scant.physics.optics import Optics
+from scant.physics.simulate import Specimen, View, relative_image, true_frames
+from scant.rng import stream
+from scant.stages import localising
+from scant.stages.localising import LocaliseSettings, localise_columns
+from scipy.spatial import cKDTree
+
+OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2)
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((7, 9), 2), ((8, 6), 3), ((5, 5), 1)])
+def test_means_are_over_the_good_pixels_of_each_square(shape, factor):
+    rng = np.random.default_rng(1)
+    image, mask = rng.normal(size=shape), rng.random(shape) > 0.4
+    mean, count = binned(image, mask, factor)
+    assert mean.shape == tuple(-(-side // factor) for side in shape)
+    for (y, x), value in np.ndenumerate(mean):
+        square = np.s_[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
+        good = image[square][mask[square]]
+        assert count[y, x] == good.size
+        assert value == pytest.approx(good.mean() if good.size else 0.0)
+
+
+def test_positions_go_to_coarser_pixels_and_back():
+    positions = np.array([[0.0, 0.0], [1.0, 3.0], [10.5, 2.25]])
+    np.testing.assert_allclose(on_coarser_pixels(np.array([[0.5, 2.5]]), 2), [[0.0, 1.0]])
+    np.testing.assert_allclose(on_finer_pixels(on_coarser_pixels(positions, 3), 3), positions)
+
+
+def test_the_blur_is_that_of_the_mean():
+    """Of waves that the lattice has, up to the second order of graphene."""
+    for k_per_angstrom in (0.2, 0.47, 0.81):
+        wave = np.exp(2j * np.pi * k_per_angstrom * 0.2 * np.arange(2))
+        assert np.exp(-blur_envelope_b_angstrom2(2, 0.2) * k_per_angstrom**2 / 4) == pytest.approx(abs(wave.mean()), abs=0.006)
+
+
+@pytest.mark.parametrize("pixel_size_angstrom", [0.2, 0.13])
+def test_coarse_pixels_find_what_fine_ones_find(pixel_size_angstrom, monkeypatch):
+    """Vacancies, a turned bond and every atom, with optics 8 A off; a mask on top."""
+    view = View(int(40 / pixel_size_angstrom), pixel_size_angstrom, 0.0)
+    truth = true_frames(view, 5, Specimen(n_vacancies=2, n_stone_wales=1), seed=2)
+    mean_e = 8000 * pixel_size_angstrom**2
+    images = [relative_image(frame, OPTICS, view) for frame in truth]
+    frames = np.stack([counts_with_noise(im, mean_e, 0.5, 1.0, stream(2, "bins", n)) for n, im in enumerate(images)]).astype(np.float32)
+    bad = np.random.default_rng(0).random(frames[0].shape) < 0.003
+    frames[:, bad] = mean_e
+    lattice = find_lattice(frames, lattice_constant_angstrom=2.46, pixel_size_angstrom=pixel_size_angstrom)
+    settings = LocaliseSettings(lattice, bad, 0.5, 1.0, 3.0, replace(OPTICS, defocus_angstrom=-37.0))
+    found = {}
+    for size in (0.42, 0.01):
+        monkeypatch.setattr(localising, "DETECTION_PIXEL_ANGSTROM", size)
+        columns = localise_columns(frames[2], frames.mean(axis=0), 5, settings)
+        found[size] = np.column_stack([columns["x_px"], columns["y_px"]])[columns["in_view"]] * pixel_size_angstrom
+    coarse, fine = found.values()
+    assert len(coarse) == len(fine)
+    distance, _ = cKDTree(fine).query(coarse)
+    assert np.median(distance) < 0.005 and distance.max() < 0.2
+    true = truth[2].positions[:, :2]
+    inside = ((true > 2) & (true < view.size_angstrom - 2)).all(axis=1)
+    assert cKDTree(coarse).query(true[inside])[0].max() < 0.5
