@@ -23,7 +23,7 @@ CLUSTER_JOB_CORES = 16  # as in profiles/slurm
 PIXEL_ANGSTROM = 0.2  # where neither the file nor acquisition.yaml states it
 GRAPHENE_ATOM_AREA_ANGSTROM2 = 5.24 / 2
 # CPU-s of a worker's start; seconds of Snakemake's own process before a job's script begins.
-WORKER_S, SNAKEMAKE_S = 2.2, 3.0
+WORKER_S, SNAKEMAKE_S = 1.6, 1.5
 # The annealer takes all modes of a tile, dense: CPU-s over atoms^3.
 MODES_S = 5.0e-10
 LEVEL_FRAMES, NEIGHBOUR_FRAMES = 33, 64
@@ -47,28 +47,28 @@ class Rate:
 
 # per atom: anneal of gradient and chain, validate of picosecond, dose_twins of twin; average: per frame of its window.
 RATES = {
-    "simulate": Rate("simulate", "dataset", 7, atom_s=6e-4),
-    "ingest": Rate("ingest_frames", "dataset", 3.3, mpx_s=0.009),
-    "ingest_frames": Rate("ingest_frames", "block", 4.1, mpx_s=0.014),
-    "calibrate": Rate("calibrate", "dataset", 4.9, mpx_s=0.155),
+    "simulate": Rate("simulate", "dataset", 3.5, atom_s=6e-4),
+    "ingest": Rate("ingest_frames", "dataset", 1.2, mpx_s=0.009),
+    "ingest_frames": Rate("ingest_frames", "block", 1.3, mpx_s=0.014),
+    "calibrate": Rate("calibrate", "dataset", 5.5, mpx_s=0.155),
     "calibrate_optics": Rate("calibrate", "dataset", 4, atom_s=0.018),
-    "correct": Rate("correct", "block", 4.3, mpx_s=0.02, spread=True),
-    "align_pairs": Rate("align_pairs", "block", 4.5, mpx_s=0.005),
-    "align": Rate("align_pairs", "dataset", 3),
-    "average": Rate("average", "block", 4.3, mpx_s=0.022, spread=True),
-    "denoise": Rate("denoise", "block", 4.3, mpx_s=0.35, spread=True),
-    "localise": Rate("localise", "block", 9.8, atom_s=2.5e-4, spread=True),
-    "link": Rate("localise", "dataset", 2.7, atom_s=1.35e-6),
-    "anneal": Rate("anneal", "block", 4.3, atom_s=4.8e-6, spread=True, needs_optics=True),
-    "validate": Rate("validate", "block", 4.3, atom_s=2.37e-4, spread=True, needs_optics=True),
-    "electrons": Rate("electrons", "block", 7, atom_s=1.7e-3, spread=True, needs_optics=True),
-    "analyse_frames": Rate("analyse", "block", 3.7, atom_s=1.7e-4),
-    "analyse": Rate("analyse", "dataset", 5, atom_s=4.7e-6),
-    "dose_twins": Rate("dose", "twin", 4.3, atom_s=0.05, spread=True, needs_optics=True),
-    "dose": Rate("dose", "dataset", 11, needs_optics=True),
-    "report": Rate("report", "dataset", 15),
-    "movie": Rate("report", "dataset", 4, mpx_s=0.35),
-    "checks": Rate("report", "dataset", 3, mpx_s=0.005),
+    "correct": Rate("correct", "block", 1.2, mpx_s=0.02, spread=True),
+    "align_pairs": Rate("align_pairs", "block", 1.7, mpx_s=0.005),
+    "align": Rate("align_pairs", "dataset", 0.9),
+    "average": Rate("average", "block", 1.2, mpx_s=0.0035, spread=True),
+    "denoise": Rate("denoise", "block", 1.5, mpx_s=0.3, spread=True),
+    "localise": Rate("localise", "block", 2.5, atom_s=1e-4, spread=True),
+    "link": Rate("localise", "dataset", 1.1, atom_s=1.35e-6),
+    "anneal": Rate("anneal", "block", 1.6, atom_s=4.8e-6, spread=True, needs_optics=True),
+    "validate": Rate("validate", "block", 1.2, atom_s=2.37e-4, spread=True, needs_optics=True),
+    "electrons": Rate("electrons", "block", 2, atom_s=1.7e-3, spread=True, needs_optics=True),
+    "analyse_frames": Rate("analyse", "block", 1.1, atom_s=1.7e-4),
+    "analyse": Rate("analyse", "dataset", 1.1, atom_s=4.7e-6),
+    "dose_twins": Rate("dose", "twin", 2, atom_s=0.05, spread=True, needs_optics=True),
+    "dose": Rate("dose", "dataset", 5, needs_optics=True),
+    "report": Rate("report", "dataset", 12),
+    "movie": Rate("report", "dataset", 2.4, mpx_s=0.35),
+    "checks": Rate("report", "dataset", 1.0, mpx_s=0.005),
 }
 
 

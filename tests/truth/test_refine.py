@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scant.inference import refine, replicas
+from scant.inference import optics_fit, refine, replicas
 from scant.inference.anneal import Schedule
 from scant.inference.gate import likely_reason
 from scant.inference.optics_fit import CalibrationFrame, fit_optics, histogram_kl
@@ -212,6 +212,24 @@ def test_coma_and_threefold_astigmatism_are_found(problems):
     for name, value in true.items():
         assert getattr(fit.optics, name) == pytest.approx(value, abs=4 * fit.sigma[name])
         assert fit.sigma[name] < 30
+
+
+def test_no_envelope_sharpens_and_the_rest_settles_around_it(problems):
+    """Images sharper than the microscope allows: the envelope stays at zero, and the optics are those of a fit that holds it there."""
+    made, truth = problems
+    sharp, frames = OPTICS.with_values(envelope_b_angstrom2=-1.0), []
+    for n, (p, t) in enumerate(zip(made, truth)):
+        model = ForwardModel(sharp, GRID, p.species, n_orders=5, dtype=np.float64)
+        counts = counts_with_noise(model.image(t[None])[0], MEAN_E, 0.5, 1.0, stream(0, "test-sharp", n))
+        frames.append(CalibrationFrame(counts.astype(float), p.inverse_variance, t, p.species))
+    fit = fit_optics(OPTICS, GRID, frames)
+    assert fit.optics.envelope_b_angstrom2 == 0
+    held = {**optics_fit.PRIOR_SD, "envelope_b_angstrom2": 1e-6}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optics_fit, "PRIOR_SD", held)
+        around_zero = fit_optics(OPTICS.with_values(envelope_b_angstrom2=0.0), GRID, frames)
+    for name in ("contrast_scale", "focal_spread_angstrom", "defocus_angstrom"):
+        assert getattr(fit.optics, name) == pytest.approx(getattr(around_zero.optics, name), abs=0.2 * fit.sigma[name])
 
 
 def test_histogram_divergence_sees_a_wrong_width():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from scant.errors import CalibrationError
 from scant.physics.forward import ForwardModel, ImageGrid
@@ -39,7 +40,8 @@ STEP = {
     "envelope_b_angstrom2": 0.1,
     "contrast_scale": 0.02,
 }
-LEAST = {"contrast_scale": 0.05, "focal_spread_angstrom": 0.0}
+# An envelope below zero would sharpen, which nothing in a microscope does.
+LEAST = {"contrast_scale": 0.05, "focal_spread_angstrom": 0.0, "envelope_b_angstrom2": 0.0}
 MAX_STEP_SD = 1.0
 
 
@@ -74,17 +76,16 @@ def fit_optics(
     names = list(PRIOR_SD)
     prior_sd = np.array([PRIOR_SD[n] for n in names])
     centre = np.array([getattr(nominal, n) for n in names])
-    values = np.array([getattr(start or nominal, n) for n in names])
+    least = np.array([LEAST.get(n, -np.inf) for n in names])
+    values = np.maximum([getattr(start or nominal, n) for n in names], least)
     for _ in range(max_iterations):
         hessian, slope = np.diag(prior_sd**-2.0), (centre - values) / prior_sd**2
         for frame in frames:
             h, g = _normal_equations(nominal, names, values, grid, frame)
             hessian, slope = hessian + h, slope + g
-        move = np.linalg.solve(hessian, slope)
+        move = _step(hessian, slope, prior_sd, least - values)
         scale = min(1.0, MAX_STEP_SD / np.max(np.abs(move) / prior_sd))
         values = values + scale * move
-        for name, least in LEAST.items():
-            values[names.index(name)] = max(values[names.index(name)], least)
         sigma = np.sqrt(np.diag(np.linalg.inv(hessian)))
         if np.all(np.abs(move) < 0.1 * sigma):
             break
@@ -92,6 +93,13 @@ def fit_optics(
         raise CalibrationError("the optics fit diverged; check defocus_angstrom and cs_um (signs and units) in acquisition.yaml")
     fitted = nominal.with_values(**dict(zip(names, map(float, values))))
     return OpticsFit(fitted, dict(zip(names, map(float, sigma))), *agreement(fitted, grid, frames))
+
+
+def _step(hessian: np.ndarray, slope: np.ndarray, unit: np.ndarray, lowest: np.ndarray) -> np.ndarray:
+    """Minimum of the quadratic model above the lowest steps allowed: where one is reached, the other parameters settle around it."""
+    root = np.linalg.cholesky(hessian * np.outer(unit, unit)).T
+    target = np.linalg.solve(root.T, slope * unit)
+    return unit * lsq_linear(root, target, bounds=(np.minimum(lowest, 0.0) / unit, np.inf), method="bvls").x
 
 
 def _normal_equations(
