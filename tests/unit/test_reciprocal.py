@@ -67,6 +67,21 @@ def test_many_weak_frames_with_drift_succeed_where_one_fails() -> None:
         find_lattice(frames[0])
 
 
+def test_a_lattice_found_in_noise_is_called_chance() -> None:
+    """With no pixel size to look near, six spots above a threshold that finds faint lattices can be found in noise: each says so."""
+    chance = []
+    for seed in range(8):
+        frames = np.random.default_rng(seed).poisson(320, (16, 256, 256))
+        with pytest.raises(CalibrationError, match="no lattice"):
+            find_lattice(frames, pixel_size_angstrom=0.2)
+        try:
+            chance.append(find_lattice(frames).is_weak)
+        except CalibrationError:
+            continue
+    assert chance and all(chance)
+    assert not find_lattice(noisy(draw(honeycomb(SHAPE, 0.2), SHAPE, 0.2), 2000, 0.2, 1)).is_weak
+
+
 def test_tilted_sheet_gives_the_true_pixel_size_not_the_projected_one() -> None:
     atoms = honeycomb((256, 256), 0.2, margin=20)
     centre = 127.5

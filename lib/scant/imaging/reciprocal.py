@@ -43,7 +43,8 @@ class Lattice2D:
 
     `a1_px`, `a2_px` enclose 60 degrees; `sigma_px` is the standard error of their components; `origin_px` is the hollow nearest to the
     image centre; `contrast_sign` +1 for bright atoms, -1 for dark, with `contrast_confidence` the probability of that sign;
-    `reflection_snr` the power of the weakest first-order reflection over the local background.
+    `reflection_snr` the power of the weakest first-order reflection over the local background, `noise_snr` what noise alone reaches
+    about once in such a spectrum.
     """
 
     a1_px: Array
@@ -57,7 +58,13 @@ class Lattice2D:
     contrast_sign: int
     contrast_confidence: float
     reflection_snr: float
+    noise_snr: float
     lattice_constant_angstrom: float
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether its reflections may be chance."""
+        return self.reflection_snr < self.noise_snr
 
     @property
     def vectors_px(self) -> Array:
@@ -99,7 +106,8 @@ def find_lattice(
     # the mean of n power spectra of noise is gamma distributed: peaks are judged by the same false-alarm rate as one spectrum's
     noise = gamma(len(frames), scale=1 / len(frames))
     snr = _signal_to_background(np.mean([_power(frame) for frame in frames], axis=0)) * float(noise.median())
-    least = float(noise.isf(np.exp(-MIN_SNR)))
+    # the half plane of a real image's spectrum is independent
+    least, highest = float(noise.isf(np.exp(-MIN_SNR))), float(noise.isf(2 / frames[0].size))
     nominal = None if pixel_size_angstrom is None else pixel_size_angstrom / (lattice_constant_angstrom * np.sqrt(3) / 2)
     b, weakest = _hexagonal_triple(snr, nominal, least)
     b, sigma_b = _refine(frames, b)
@@ -124,7 +132,7 @@ def find_lattice(
         a1_px=vectors[0], a2_px=vectors[1], sigma_px=sigma_px, origin_px=_hollow_near_centre(fields[0], frames.shape[1:], sign),
         pixel_size_angstrom=pixel, pixel_size_sigma_angstrom=float(pixel * relative_sigma),
         rotation_rad=float(np.arctan2(vectors[0, 1], vectors[0, 0])), anisotropy=anisotropy,
-        contrast_sign=sign, contrast_confidence=confidence, reflection_snr=weakest,
+        contrast_sign=sign, contrast_confidence=confidence, reflection_snr=weakest, noise_snr=highest,
         lattice_constant_angstrom=lattice_constant_angstrom,
     )  # fmt: skip
 

@@ -28,7 +28,6 @@ class Preview:
     power: np.ndarray
     lattice: Lattice2D | None = None
     spots_per_px: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
-    is_weak: bool = False
     gain_adu_per_electron: float | None = None
     gain_source: str = ""
     dose_e_per_angstrom2: float | None = None
@@ -40,7 +39,7 @@ class Preview:
         if self.lattice is None:
             return list(self.problems)
         sides = [float(np.hypot(*side)) for side in (*self.lattice.vectors_px, self.lattice.a2_px - self.lattice.a1_px)]
-        weak = "; so weak that it may be chance: more frames, or a smaller field of view" if self.is_weak else ""
+        weak = "; so weak that it may be chance: more frames, or a smaller field of view" if self.lattice.is_weak else ""
         lines = [
             f"lattice: {np.mean(sides):.3f} px a side, {self.lattice.lattice_constant_angstrom:g} A in the material, so a pixel is "
             f"{self.lattice.pixel_size_angstrom:.4f} +- {self.lattice.pixel_size_sigma_angstrom:.4f} A",

@@ -108,6 +108,7 @@ def quality_gates(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = [
         _gate("pixel size against the lattice", abs(lattice["pixel_size_angstrom"] / pixel - 1) * 100, "%", 1.0),
         _gate("dose against nominal", abs(calibration["detector"]["dose_ratio_to_nominal"] - 1) * 100, "%", 20.0),
+        _gate("highest noise over the weakest reflection", lattice["noise_snr"] / lattice["reflection_snr"], "", 1.0),
         _gate("anisotropy of the lattice", abs(lattice["anisotropy"]) * 100, "%", 3.0),
     ]
     if calibration["optics"]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import gamma
 
 from scant.errors import CalibrationError, InputError
 from scant.imaging.calibration import Calibration, References, calibrate
@@ -55,7 +54,6 @@ def look(source: MovieSource, facts: Mapping[str, Any], flat_degree: int, hit_th
         problems=problems,
         lattice=lattice,
         spots_per_px=reflections_of(lattice),
-        is_weak=lattice.reflection_snr < _highest_noise(len(good), good[0].size),
         gain_adu_per_electron=calibrated.facts["gain_adu_per_electron"] if known else None,
         gain_source=calibrated.facts["gain_source"],
         dose_e_per_angstrom2=calibrated.facts["dose_e_per_angstrom2"] if known else None,
@@ -103,8 +101,3 @@ def reflections_of(lattice: Lattice2D) -> np.ndarray:
     # FIRST_ORDER counts in vectors at 120 degrees, as the reciprocal ones of two at 60 are
     indices = np.concatenate([sign * orders for orders in (FIRST_ORDER, SECOND_ORDER) for sign in (1, -1)])
     return np.asarray(indices @ lattice.reciprocal_per_px)
-
-
-def _highest_noise(n_frames: int, n_bins: int) -> float:
-    """Power over background that noise alone reaches about once in a mean spectrum of so many independent bins."""
-    return float(gamma(n_frames, scale=1 / n_frames).isf(2 / n_bins))
