@@ -1,6 +1,5 @@
 # scant: `make demo` runs the whole workflow on a simulated movie, `make test` passes the tests. Both set up first.
 PYTHON ?= python3.11
-UV_VERSION = 0.13.8
 BIN = .venv/bin
 RUN = $(BIN)/python
 # A job is a process of its own: without bytecode each would compile all that it imports.
@@ -15,9 +14,9 @@ help:
 
 setup: .venv/.ready ## make .venv from the lock
 
-.venv/.ready: pyproject.toml uv.lock
+.venv/.ready: pyproject.toml uv.lock envs/uv.txt
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/uv.txt
 	$(UV) sync --quiet --locked --inexact --extra bm3d --group test --group lint
 	touch $@
 
