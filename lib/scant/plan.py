@@ -1,11 +1,11 @@
 """What a run will take: jobs, CPU time, wall time, memory and disk, from the configuration and the movie's shape alone.
 
-The rates were measured on 2026-11-25 on 2 cores of an AMD EPYC machine, from Snakemake's benchmark files: 8 frames of 2048 x 2048 px
-up to localisation, 12 frames of 256 x 256 to the end, 16 of 84 x 84 for what a job costs before its first frame; tables and linking on
-3 frames of 2048 x 2048, the annealer's modes on 381 to 4,484 atoms, electrons on 24 frames of 1,020 atoms with
-four samples each (on 2026-11-26). Anneal and validate: 12.2 CPU-s per frame of 740 atoms in view (954
-of the model), 8.9 CPU-s per 50 ps and 750 atoms. Beyond those sizes everything is extrapolated; on a busy machine CPU time scatters by
-a half. Not predicted: a GPU, denoisers other than bm3d, `train`, `compare_denoisers`, frames linked in the likelihood.
+The rates were measured on 2026-11-25 and 26 on 2 cores of an AMD EPYC machine, from Snakemake's benchmark files: 8 frames of
+2048 x 2048 px up to localisation (average, denoise and localise again, alone, on one such frame), 24 frames of 256 x 256 to the end,
+5 of 84 x 84 for what a job costs before its first frame; tables and linking on 3 frames of 2048 x 2048, the annealer's modes on 381 to
+4,484 atoms, electrons on 24 frames of 1,020 atoms with four samples each. Anneal and validate: 10.7 CPU-s per frame of 1,018 atoms in view
+(1,240 of the model), 8.9 CPU-s per 50 ps and 750 atoms. Beyond those sizes everything is extrapolated; on a busy machine CPU time
+scatters by a half. Not predicted: a GPU, denoisers other than bm3d, `train`, `compare_denoisers`, frames linked in the likelihood.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RATES = {
     "denoise": Rate("denoise", "block", 1.5, mpx_s=0.3, spread=True),
     "localise": Rate("localise", "block", 2.5, atom_s=1e-4, spread=True),
     "link": Rate("localise", "dataset", 1.1, atom_s=1.35e-6),
-    "anneal": Rate("anneal", "block", 1.6, atom_s=4.8e-6, spread=True, needs_optics=True),
+    "anneal": Rate("anneal", "block", 1.6, atom_s=3.2e-6, spread=True, needs_optics=True),
     "validate": Rate("validate", "block", 1.2, atom_s=2.37e-4, spread=True, needs_optics=True),
     "electrons": Rate("electrons", "block", 2, atom_s=1.7e-3, spread=True, needs_optics=True),
     "analyse_frames": Rate("analyse", "block", 1.1, atom_s=1.7e-4),
