@@ -103,19 +103,22 @@ def test_group_filters_against_matrices() -> None:
     order = np.array([6, 1, 9, 3, 0, 8, 2, 7])
     hard, soft = np.empty((8, 64), dtype=np.float32), np.empty((4, 64), dtype=np.float32)
 
-    @njit
-    def run(noisy, pilot, order, hard, soft):
-        kept = _threshold(noisy, order * 64, hard, np.float32(2.6))
-        return kept, _wiener(noisy, pilot, order * 64, soft, np.float32(0.7))
+    variances = rng.uniform(0.2, 2, 64).astype(np.float32)
+    limits = 2.6 * np.sqrt(variances)
 
-    kept, power = run(noisy, pilot, order, hard, soft)
+    @njit
+    def run(noisy, pilot, order, hard, soft, limits, variances):
+        kept = _threshold(noisy, order * 64, hard, limits, variances)
+        return kept, _wiener(noisy, pilot, order * 64, soft, variances)
+
+    kept, power = run(noisy, pilot, order, hard, soft, limits, variances)
     coefficients = haar_matrix(8) @ noisy[order]
-    large = np.abs(coefficients) > 2.6
-    assert kept == large.sum()
+    large = np.abs(coefficients) > limits
+    assert kept == pytest.approx((large * variances).sum(), rel=1e-5)
     np.testing.assert_allclose(hard, haar_matrix(8).T @ (coefficients * large), atol=1e-5)
     known = haar_matrix(4) @ pilot[order[:4]]
-    weights = known**2 / (known**2 + 0.7)
-    assert power == pytest.approx((weights**2).sum(), rel=1e-5)
+    weights = known**2 / (known**2 + variances)
+    assert power == pytest.approx((weights**2 * variances).sum(), rel=1e-5)
     np.testing.assert_allclose(soft, haar_matrix(4).T @ (weights * (haar_matrix(4) @ noisy[order[:4]])), atol=1e-5)
 
 

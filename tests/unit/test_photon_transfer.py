@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scant.errors import CalibrationError, InputError
-from scant.imaging.photon_transfer import dose_check, photon_transfer, signal_band_per_px
+from scant.imaging.photon_transfer import dose_check, photon_transfer, relative_noise_power, signal_band_per_px
 from scipy import fft
 
 SHAPE = (192, 160)
@@ -80,6 +80,11 @@ def test_smoothed_noise_gives_gain_at_frequency_zero_and_excess_per_pixel() -> N
     assert not found.noise_is_white
     assert found.gain_adu_per_electron == pytest.approx(6.0, rel=0.05)
     assert found.excess_noise_factor == pytest.approx(per_pixel, rel=0.05)
+    k = np.fft.fftfreq(32)
+    true = np.exp(-2 * (k[:, None] ** 2 + k**2) / 0.25)
+    power = relative_noise_power(found.noise_shape, 32)
+    assert power.mean() == pytest.approx(1)
+    np.testing.assert_allclose(power, true / true.mean(), rtol=0.08, atol=0.02)
 
 
 @pytest.mark.parametrize("flat_is_gain", [True, False])

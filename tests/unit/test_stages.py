@@ -122,7 +122,7 @@ def test_optics_survive_the_disk():
 def test_gates_fail_when_they_should():
     calibration = {
         "pixel_size_angstrom": 0.2, "lattice": {"pixel_size_angstrom": 0.21, "anisotropy": 0.01, "reflection_snr": 9.0, "noise_snr": 10.0},
-        "detector": {"dose_ratio_to_nominal": 1.0}, "optics": None,
+        "detector": {"dose_ratio_to_nominal": 1.0, "signal_noise": 1.0}, "optics": None,
     }  # fmt: skip
     assert {g["name"]: g["passed"] for g in quality_gates(calibration)} == {
         "pixel size against the lattice": False, "dose against nominal": True, "anisotropy of the lattice": True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,14 @@ def calibrate(
     transfer = _transfer(consecutive_adu, dark, flat, mask, references)
     gain = references.gain_adu_per_electron or (transfer.gain_adu_per_electron if transfer else 1.0)
     read_noise_e = transfer.read_noise_e if transfer else 0.0
-    detector = make_detector(dark, flat, mask, gain, read_noise_e, transfer.excess_noise_factor if transfer else 1.0)
+    noise = (transfer.excess_noise_factor, transfer.noise_shape) if transfer else (1.0, None)
+    detector = make_detector(dark, flat, mask, gain, read_noise_e, *noise)
     frames = [correct_frame(f, detector, hit_threshold_sigma).image_e for f in sampled_adu[:: max(1, len(sampled_adu) // LATTICE_FRAMES)]]
     lattice = find_lattice(
         np.stack(frames), lattice_constant_angstrom=references.lattice_constant_angstrom, pixel_size_angstrom=references.pixel_size_angstrom
     )
     _check_pixel_size(lattice, references.pixel_size_angstrom)
+    detector = replace(detector, signal_noise=_noise_at_reflections(detector, lattice))
     facts = {
         "gain_adu_per_electron": gain,
         "gain_source": "acquisition.yaml"
@@ -83,6 +85,8 @@ def calibrate(
         else ("photon transfer" if transfer else "none: counts are ADU"),
         "read_noise_e": detector.read_noise_e,
         "excess_noise": detector.excess_noise,
+        "noise_shape": detector.noise_shape.tolist(),
+        "signal_noise": detector.signal_noise,
         "flat": "reference" if references.flat_adu is not None else f"polynomial of degree {flat_degree}",
         "n_bad_pixels": int(mask.sum()),
         "bad_pixels_by_kind": bad.counts,
@@ -95,6 +99,13 @@ def calibrate(
         **_transfer_facts(transfer),
     }
     return Calibration(detector, lattice, fourier_signal(np.stack(frames)), facts)
+
+
+def _noise_at_reflections(detector: Detector, lattice: Lattice2D) -> float:
+    if detector.noise_spectrum is None:
+        return 1.0
+    first_order = float(np.linalg.norm(lattice.reciprocal_per_px, axis=1).mean())
+    return float(np.exp(np.polynomial.polynomial.polyval(first_order**2, detector.noise_shape)))
 
 
 def _transfer(frames_adu: np.ndarray, dark: np.ndarray, flat: np.ndarray, bad: np.ndarray, references: References) -> PhotonTransfer | None:

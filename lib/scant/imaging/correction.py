@@ -27,10 +27,10 @@ def correction_figures(raw_adu: np.ndarray, detector: Detector, hit_threshold_si
 def counts_and_weights(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """What the likelihood is taken on: counts (H, W) in electrons and inverse variances (H, W), 0 at bad pixels and hits.
 
-    The variance is excess * mean + read^2 with the frame's mean for the mean: weights that follow the noisy counts themselves
-    would bias every intensity low (Neyman's chi^2; Mighell, ApJ 518 (1999) 380).
+    The variance is excess * mean + read^2 with the frame's mean for the mean, times the detector's `signal_noise`: weights that follow
+    the noisy counts themselves would bias every intensity low (Neyman's chi^2; Mighell, ApJ 518 (1999) 380).
     """
     corrected = correct_frame(raw_adu, detector, hit_threshold_sigma)
     mean_e = float(corrected.image_e[corrected.weight_mask].mean())
-    variance_e2 = detector.excess_noise * mean_e / detector.flat_gain + detector.read_noise_e**2
+    variance_e2 = detector.signal_noise * (detector.excess_noise * mean_e / detector.flat_gain + detector.read_noise_e**2)
     return corrected.image_e, np.where(corrected.weight_mask, 1 / variance_e2, 0).astype(np.float32)

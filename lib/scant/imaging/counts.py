@@ -5,7 +5,7 @@ Inpainted values are for pictures and detection; a likelihood must leave out eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -13,8 +13,10 @@ from numpy.polynomial import legendre
 
 from scant.errors import InputError
 from scant.imaging.hits import find_hits, inpaint
+from scant.imaging.photon_transfer import relative_noise_power
 from scant.imaging.temporal import MAD_TO_SIGMA
 
+SPECTRUM_SIDE = 32
 LOWEST_FLAT_GAIN, HIGHEST_FLAT_GAIN = 0.2, 5.0
 _FIT_BLOCK_PX = 8
 _BACKGROUND_BLOCK_PX = 16
@@ -25,7 +27,9 @@ class Detector:
     """All that the correction of a frame needs, images (y, x).
 
     `dark_adu` float32; `flat_gain` float32, mean 1 over good pixels; `bad` bool. Noise of a corrected pixel:
-    variance_e2 = excess_noise * mean_e + read_noise_e**2. Build it with `make_detector`, which checks and completes the mask.
+    variance_e2 = excess_noise * mean_e + read_noise_e**2, its spectrum `noise_shape` (`photon_transfer.relative_noise_power`), all 0 for
+    white noise. `signal_noise` is its power at the lattice's first reflections against white noise: by so much a likelihood that takes
+    pixels for independent must raise their variance. Build it with `make_detector`, which checks and completes the mask.
     """
 
     dark_adu: np.ndarray
@@ -34,6 +38,13 @@ class Detector:
     gain_adu_per_electron: float
     read_noise_e: float = 0.0
     excess_noise: float = 1.0
+    noise_shape: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    signal_noise: float = 1.0
+
+    @property
+    def noise_spectrum(self) -> np.ndarray | None:
+        """Relative noise power (32, 32) at the frequencies np.fft.fftfreq(32); None where the noise is white."""
+        return relative_noise_power(self.noise_shape, SPECTRUM_SIDE) if np.any(self.noise_shape) else None
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ def make_detector(
     gain_adu_per_electron: float,
     read_noise_e: float = 0.0,
     excess_noise: float = 1.0,
+    noise_shape: np.ndarray | None = None,
 ) -> Detector:
     """A checked Detector; `flat` (y, x) is relative gain (from `flat_gain` or `polynomial_flat`), None means even, as no dark means 0.
 
@@ -137,7 +149,8 @@ def make_detector(
     if mask.all():
         raise InputError(f"all {mask.size} pixels are bad: check dark and flat against the movie")
     clean_dark, clean_flat = np.where(mask, 0, dark).astype(np.float32), np.where(mask, 1, gain).astype(np.float32)
-    return Detector(clean_dark, clean_flat, mask, float(gain_adu_per_electron), float(read_noise_e), float(excess_noise))
+    shape = np.zeros(3) if noise_shape is None else noise_shape
+    return Detector(clean_dark, clean_flat, mask, float(gain_adu_per_electron), float(read_noise_e), float(excess_noise), shape)
 
 
 def correct_frame(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float = 6.0) -> CorrectedFrame:

@@ -36,7 +36,8 @@ class PhotonTransfer:
 
     `slope_adu` is the motion-free variance of a pixel over its mean above the offset, read noise removed. `gain_source` is "given" (then
     the excess is measured), or "measured" (then the zero-frequency excess is 1 by assumption, as gain and excess cannot be told apart).
-    `noise_power` (f,) is the radial noise power over mean and gain, in electrons per electron, at `noise_frequency_per_px` (f,);
+    `noise_shape` (3,) is the shape of the noise's spectrum (`relative_noise_power`), all 0 where it is white. `noise_power` (f,) is the
+    radial noise power over mean and gain, in electrons per electron, at `noise_frequency_per_px` (f,);
     `motion_share` the part of the variance of differences that the sample's motion made. `flat_exponent` p tells what the flat is: the
     raw variance over mean goes as flat**p, 1 where the flat is gain, 0 where it is illumination. The curve arrays are for plots;
     `curve_offset_adu` is where their straight line meets zero variance, an independent check of the dark.
@@ -55,6 +56,7 @@ class PhotonTransfer:
     read_noise_adu: float
     read_noise_source: str
     noise_is_white: bool
+    noise_shape: np.ndarray
     noise_frequency_per_px: np.ndarray
     noise_power: np.ndarray
     motion_share: float
@@ -99,6 +101,16 @@ def signal_band_per_px(pixel_size_angstrom: float, lattice_angstrom: float, info
     """Spatial frequencies in cycles per pixel where a hexagonal 2D crystal's motion may add variance, with a margin of 20 % and 10 %."""
     first_reflection = 2.0 / (np.sqrt(3.0) * lattice_angstrom)
     return 0.8 * first_reflection * pixel_size_angstrom, 1.1 * information_limit_per_angstrom * pixel_size_angstrom
+
+
+def relative_noise_power(shape: np.ndarray, n: int) -> np.ndarray:
+    """Power (n, n) of a camera's noise at the frequencies np.fft.fftfreq(n), against white noise of the same pixel variance.
+
+    Its logarithm is a quadratic of the squared frequency in cycles per pixel, `shape` its coefficients from the constant up.
+    """
+    k = np.fft.fftfreq(n)
+    power = np.exp(np.polynomial.polynomial.polyval(k[:, None] ** 2 + k**2, shape))
+    return np.asarray(power / power.mean())
 
 
 def photon_transfer(
@@ -154,6 +166,7 @@ def photon_transfer(
         read_noise_adu=read_variance**0.5,
         read_noise_source=read_source,
         noise_is_white=fit.white,
+        noise_shape=fit.shape,
         noise_frequency_per_px=frequency,
         noise_power=(power - read_power) / gain,
         motion_share=max(0.0, 1 - fit.pixel / total),
@@ -262,6 +275,7 @@ class _NoiseFit:
     zero: float
     zero_sigma: float
     white: bool
+    shape: np.ndarray
 
 
 def _fit_noise(frequency: np.ndarray, power: np.ndarray, sigma: np.ndarray, band: tuple[float, float] | None) -> _NoiseFit:
@@ -275,14 +289,15 @@ def _fit_noise(frequency: np.ndarray, power: np.ndarray, sigma: np.ndarray, band
     chi2 = float(((power[outside] - constant) ** 2 * weight).sum())
     n = int(outside.sum())
     if n < 6 or chi2 / (n - 1) < _WHITE_CHI2_PER_BIN:
-        return _NoiseFit(constant, error, constant, error, True)
+        return _NoiseFit(constant, error, constant, error, True, np.zeros(3))
     x = frequency**2
     coefficients, covariance = _weighted_polynomial(x[outside], np.log(power[outside]), (sigma / power)[outside], 2)
     modelled = np.exp(np.polynomial.polynomial.polyval(np.clip(x, 0, x[outside].max()), coefficients))
     modes = (power / sigma) ** 2
     pixel = float((modelled * modes).sum() / modes.sum())
     zero = float(np.exp(coefficients[0]))
-    return _NoiseFit(pixel, pixel * error / constant, zero, zero * float(np.sqrt(covariance[0, 0])), False)
+    shape = coefficients - [np.log(pixel), 0, 0]
+    return _NoiseFit(pixel, pixel * error / constant, zero, zero * float(np.sqrt(covariance[0, 0])), False, shape)
 
 
 def _without_excess(power: np.ndarray, sigma: np.ndarray) -> np.ndarray:

@@ -72,6 +72,11 @@ def _calibration_words(found: Findings) -> tuple[str, ...]:
             f"They were corrected for offset, flat field and {bad} bad pixels; the gain is {gain} ADU per electron, the read noise {read} "
             f"electrons, the variance {excess} times that of counting."
         )
+        if detector.get("signal_noise", 1.0) != 1.0:
+            sentences.append(
+                f"The camera's noise is not white: at the lattice's reflections it has {format_number(detector['signal_noise'])} times the "
+                "power of white noise of that variance, and all errors are for that."
+            )
     if "defocus_angstrom" in optics:
         frames = found.used("calibrate").get("optics_frames")
         where = f" on {min(frames, found.inputs.frames.height)} frames" if frames else ""

@@ -101,6 +101,11 @@ def optics_from(values: Mapping[str, Any]) -> Optics:
     return Optics(**{field.name: values[field.name] for field in fields(Optics)})
 
 
+def white_equivalent(detector: Mapping[str, Any]) -> tuple[float, float]:
+    """Read noise in electrons and excess noise of white noise as strong as the camera's is at the lattice's reflections."""
+    return detector["read_noise_e"] * detector["signal_noise"] ** 0.5, detector["excess_noise"] * detector["signal_noise"]
+
+
 def quality_gates(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a reader should look at before trusting the numbers: each gate with its value, unit, limit and whether it was passed."""
     pixel = calibration["pixel_size_angstrom"]
@@ -115,7 +120,8 @@ def quality_gates(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
         drift = abs(calibration["optics"]["defocus_angstrom"] - calibration["optics_nominal"]["defocus_angstrom"])
         found += [
             _gate("defocus against nominal", drift, "\u00c5", 20.0),
-            _gate("reduced χ² less 1, absolute", abs(calibration["reduced_chi2"] - 1), "", 0.15),
+            # coloured noise: weights are for the noise at the reflections, residuals hold all of it
+            _gate("reduced χ² less 1, absolute", abs(calibration["reduced_chi2"] * calibration["detector"]["signal_noise"] - 1), "", 0.15),
             _gate("KL divergence of intensities", calibration["kl_divergence"], "nats", 0.02),
         ]
     return found

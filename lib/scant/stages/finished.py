@@ -145,7 +145,7 @@ class FinishedRun:
         method = self.used("denoise")["method"]
         noise = {"read_noise_e": self.detector.read_noise_e / count**0.5, "excess_noise": self.detector.excess_noise / count}
         learned = read_arrays(str(self.folder / LEARNED[method])) if method in LEARNED else None
-        return denoise_frame(mean, method=method, learned=learned, **noise).image_e
+        return denoise_frame(mean, method=method, learned=learned, spectrum=self.detector.noise_spectrum, **noise).image_e
 
     @cached_property
     def findings(self) -> Findings:

@@ -50,8 +50,10 @@ class Examples:
 
     def denoised(self, frame: int) -> np.ndarray:
         """Frame (H, W) in electrons, denoised by BM3D for the eye."""
-        image = self.corrected(frame).image_e
-        return denoise_frame(image, method="bm3d", read_noise_e=self.detector.read_noise_e, excess_noise=self.detector.excess_noise).image_e
+        d, image = self.detector, self.corrected(frame).image_e
+        return denoise_frame(
+            image, method="bm3d", read_noise_e=d.read_noise_e, excess_noise=d.excess_noise, spectrum=d.noise_spectrum
+        ).image_e
 
     def modelled(self, frame: int, atoms: pl.LazyFrame) -> np.ndarray | None:
         """Model image (H, W) in electrons of the frame's structure; None without optics or structure."""

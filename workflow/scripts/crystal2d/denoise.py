@@ -28,7 +28,7 @@ def denoise(inputs, outputs, params, block, threads):
     learned = read_arrays(inputs.learned) if inputs.learned else None
     provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
-    constants = {"method": params.settings["method"], "learned": learned}
+    constants = {"method": params.settings["method"], "learned": learned, "spectrum": detector.noise_spectrum}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
     done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, **params.workers)
     finish_stack(outputs.stack, [written for written, _ in done.values()])

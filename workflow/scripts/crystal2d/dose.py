@@ -8,7 +8,7 @@ from scant.io.structures import read_tables, write_table
 from scant.provenance import record
 from scant.rng import stream
 from scant.stages.bounds import Noise, bound_by_defocus, bound_by_dose
-from scant.stages.calibration import optics_from, read_json, write_json
+from scant.stages.calibration import optics_from, read_json, white_equivalent, write_json
 
 
 def dose(inputs, outputs, params):
@@ -23,7 +23,8 @@ def dose(inputs, outputs, params):
     say(f"dose: {threshold.text}")
     calibration = read_json(inputs.calibration)
     optics, detector = optics_from(calibration["optics"]), calibration["detector"]
-    noise = Noise(detector["excess_noise"], detector["read_noise_e"])
+    read_noise_e, excess = white_equivalent(detector)
+    noise = Noise(excess, read_noise_e)
     sheet = sheet_in_view(
         params.settings["view_angstrom"], calibration["pixel_size_angstrom"], calibration["lattice_constant_angstrom"], params.temperature_k
     )

@@ -9,19 +9,19 @@ from scant.io.tasks import FrameTask, PerFrame
 from scant.io.workers import map_frames
 from scant.physics.simulate import View
 from scant.provenance import record
-from scant.stages.calibration import optics_from, read_json
+from scant.stages.calibration import optics_from, read_json, white_equivalent
 from scant.stages.twins import TwinTask, twin_truth, twins_table
 
 
 def dose_twins(inputs, outputs, params, twin, threads):
     calibration = read_json(inputs.calibration)
-    pixel, detector = calibration["pixel_size_angstrom"], calibration["detector"]
+    pixel = calibration["pixel_size_angstrom"]
     size_px = min(round(params.settings["view_angstrom"] / pixel), calibration["height_px"], calibration["width_px"])
     view = View(size_px, pixel, calibration["lattice"]["rotation_rad"])
     settings = refine_settings(params.anneal, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
     reconstruct = TwinTask(
-        twin, twin_truth(view, settings, twin), optics_from(calibration["optics"]), view, detector["read_noise_e"],
-        detector["excess_noise"], params.margin_angstrom, settings,
+        twin, twin_truth(view, settings, twin), optics_from(calibration["optics"]), view, *white_equivalent(calibration["detector"]),
+        params.margin_angstrom, settings,
     )  # fmt: skip
     doses = dict(enumerate(params.settings["doses_e_per_angstrom2"]))
     task = FrameTask(reconstruct, {"dose_e_per_angstrom2": PerFrame(doses)})

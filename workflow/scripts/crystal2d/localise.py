@@ -10,7 +10,7 @@ from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StackFrames
 from scant.io.workers import map_frames
 from scant.physics.optics import Optics
 from scant.provenance import record
-from scant.stages.calibration import read_detector, read_json
+from scant.stages.calibration import read_detector, read_json, white_equivalent
 from scant.stages.corrected import CorrectedFrames
 from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
 
@@ -20,7 +20,7 @@ def localise(inputs, outputs, params, block, threads):
     detector, facts = read_detector(inputs.detector), read_json(inputs.detector_facts)
     nominal = read_json(inputs.dataset)["optics"]
     settings = LocaliseSettings(
-        lattice_from(facts["lattice"], facts["pixel_size_angstrom"]), detector.bad, detector.read_noise_e, detector.excess_noise,
+        lattice_from(facts["lattice"], facts["pixel_size_angstrom"]), detector.bad, *white_equivalent(facts),
         params.settings["lattice_margin_angstrom"],
         Optics(**nominal, envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2) if nominal else None,
     )  # fmt: skip

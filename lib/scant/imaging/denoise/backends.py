@@ -41,13 +41,20 @@ class DenoisedFrame:
 
 
 def denoise_frame(
-    image_e: npt.NDArray, *, method: str, read_noise_e: float, excess_noise: float, learned: Weights | None = None
+    image_e: npt.NDArray,
+    *,
+    method: str,
+    read_noise_e: float,
+    excess_noise: float,
+    learned: Weights | None = None,
+    spectrum: npt.NDArray | None = None,
 ) -> DenoisedFrame:
     """The frame (y, x) in electrons, noise variance ``excess_noise * mean + read_noise_e**2`` e^2, denoised.
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
     method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
-    takes learned["dictionary"] of `ksvd.learn_dictionary`, 'unet' the weights of `unet.train_unet`.
+    takes learned["dictionary"] of `ksvd.learn_dictionary`, 'unet' the weights of `unet.train_unet`. 'bm3d' alone knows of noise that is not
+    white, whose relative `spectrum` is that of `bm3d_filter.bm3d`.
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -58,13 +65,11 @@ def denoise_frame(
     noise_sd = diagonal_noise_sd(stabilised)
     if method == "none":
         return DenoisedFrame(np.asarray(image_e, dtype=np.float32), method, noise_sd)
-    denoised = _denoised(stabilised, method, learned)
+    denoised = bm3d(stabilised, 1.0, spectrum=spectrum) if method == "bm3d" else _denoised(stabilised, method, learned)
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
 
 
 def _denoised(stabilised: Image, method: str, learned: Weights | None) -> Image:
-    if method == "bm3d":
-        return bm3d(stabilised, 1.0)
     if method == "pypi-bm3d":
         return pypi_bm3d(stabilised, 1.0)
     if learned is None:
@@ -85,10 +90,10 @@ def diagonal_noise_sd(image: Image) -> float:
     return float(np.median(np.abs(diagonal)) / NORMAL_MEDIAN_MODULUS) if diagonal.size else float("nan")
 
 
-def pypi_bm3d(image: npt.NDArray, sigma: float) -> Image:
+def pypi_bm3d(image: npt.NDArray, sigma: float | npt.NDArray) -> Image:
     """BM3D of the PyPI package (profile 'np', one thread): the quality reference, 120 times slower than `bm3d`; PYPI_BM3D_LICENCE_NOTE.
 
-    image (y, x), sigma in its units. Raises ConfigError when the package is missing.
+    image (y, x), sigma in its units, or the power spectrum of the noise. Raises ConfigError when the package is missing.
     """
     try:
         import bm3d as package

@@ -1,4 +1,4 @@
-"""Two-stage BM3D (block matching and 3D filtering) for white Gaussian noise of known sd; our own, single-threaded, vectorised.
+"""Two-stage BM3D (block matching and 3D filtering) for Gaussian noise of known sd and spectrum; our own, single-threaded, vectorised.
 
 Dabov, Foi, Katkovnik & Egiazarian, IEEE Trans. Image Process. 16, 2080 (2007); parameters near Lebrun, IPOL 2, 175 (2012): 8 x 8 patches,
 groups of 16 out of a 39 x 40 window (hard threshold, bior1.5 then Haar; Wiener, DCT then Haar), Kaiser window 2.0. Departures: no
@@ -26,6 +26,7 @@ from scant.imaging.denoise.bm3d_kernels import (
     dct_matrix,
     run_strip,
 )
+from scant.imaging.denoise.coloured import check_spectrum, coefficient_variances, stronger_filters
 
 KAISER_BETA = 2.0
 LARGEST_SPAN_SD = 1e6
@@ -47,15 +48,18 @@ FINE_PROFILE = Profile(step_px=3)
 """Under half of the default's speed; gains up to 0.13 dB, and up to 0.4 dB around vacancies."""
 
 
-def bm3d(image: npt.NDArray, sigma: float, profile: Profile = DEFAULT_PROFILE) -> npt.NDArray[np.float32]:
+def bm3d(
+    image: npt.NDArray, sigma: float, profile: Profile = DEFAULT_PROFILE, spectrum: npt.NDArray[np.floating] | None = None
+) -> npt.NDArray[np.float32]:
     """Denoised image (y, x) float32.
 
-    image (y, x): any real type; white Gaussian noise of sd `sigma`, in the image's units. Images under 47 pixels a side are extended by
-    reflection. Raises InputError for NaN or infinite pixels (inpaint bad pixels first), a sigma that is not positive
-    or under 1e-6 of the image's span, or an image that is not 2D.
+    image (y, x): any real type; Gaussian noise of sd `sigma`, in the image's units, white or of the given relative `spectrum`
+    (`coloured.coefficient_variances`). Images under 47 pixels a side are extended by reflection. Raises InputError for NaN or infinite
+    pixels (inpaint bad pixels first), a sigma that is not positive or under 1e-6 of the image's span, or an image that is not 2D.
     """
     check_finite(image)
     _check_settings(image, sigma, profile)
+    check_spectrum(spectrum)
     shape = image.shape
     noisy = np.ascontiguousarray(image, dtype=np.float32)
     # a common offset of thousands of sd would cost float32 digits
@@ -64,8 +68,8 @@ def bm3d(image: npt.NDArray, sigma: float, profile: Profile = DEFAULT_PROFILE) -
     missing = [max(0, SMALLEST_SIDE - side) for side in shape]
     if any(missing):
         noisy = np.pad(noisy, [(0, extra) for extra in missing], mode="symmetric")
-    pilot = _filtered(noisy, noisy, profile, hard=True)
-    final = _filtered(noisy, pilot, profile, hard=False)
+    pilot = _filtered(noisy, noisy, profile, spectrum, hard=True)
+    final = _filtered(noisy, pilot, profile, spectrum, hard=False)
     return np.ascontiguousarray(final[: shape[0], : shape[1]]) * np.float32(sigma) + np.float32(offset)
 
 
@@ -91,17 +95,25 @@ def _check_settings(image: npt.NDArray, sigma: float, profile: Profile) -> None:
         raise InputError(f"step_px is {profile.step_px}; reference patches must overlap: 1 to {PATCH} px")
 
 
-def _filtered(noisy: npt.NDArray[np.float32], pilot: npt.NDArray[np.float32], profile: Profile, *, hard: bool) -> npt.NDArray[np.float32]:
-    matrix = (biorthogonal_matrix() if hard else dct_matrix()).astype(np.float32)
-    strength = np.float32(profile.hard_threshold if hard else profile.wiener_strength)
+def _filtered(
+    noisy: npt.NDArray[np.float32],
+    pilot: npt.NDArray[np.float32],
+    profile: Profile,
+    spectrum: npt.NDArray[np.floating] | None,
+    *,
+    hard: bool,
+) -> npt.NDArray[np.float32]:
+    matrix = biorthogonal_matrix() if hard else dct_matrix()
+    threshold, wiener = stronger_filters(spectrum)
+    variances = coefficient_variances(matrix, spectrum).T.ravel() * (1.0 if hard else wiener * profile.wiener_strength)
+    noise = [each.astype(np.float32) for each in (threshold * profile.hard_threshold * np.sqrt(variances), variances)]
     kaiser = np.kaiser(PATCH, KAISER_BETA)
     window = np.outer(kaiser, kaiser).astype(np.float32)
     rows, columns = (reference_places(side, profile.step_px) for side in noisy.shape)
     sums = np.zeros((noisy.shape[0], 2, noisy.shape[1]), dtype=np.float32)
     for first, stop, inside in _strips(columns, noisy.shape[1]):
-        strip = Stage(
-            hard, np.ascontiguousarray(noisy[:, first:stop]), np.ascontiguousarray(pilot[:, first:stop]), matrix, strength, window
-        )
+        images = [np.ascontiguousarray(each[:, first:stop]) for each in (noisy, pilot)]
+        strip = Stage(hard, images[0], images[1], matrix.astype(np.float32), noise[0], noise[1], window)
         part = np.zeros((noisy.shape[0], 2, stop - first), dtype=np.float32)
         run_strip(strip, rows, inside, part)
         sums[:, :, first:stop] += part

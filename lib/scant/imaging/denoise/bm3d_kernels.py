@@ -27,6 +27,7 @@ WINDOW_COLUMNS = 40
 STRIP_COLUMNS = 128
 GROUP = 16
 NEAREST = np.float32(1e-6)
+SMALLEST_KEPT = np.float32(1.0)
 FAR = np.float32(1e30)
 _LANE_MASK = (1 << LANE_BITS) - 1
 _CODE_MASK = (1 << CODE_BITS) - 1
@@ -84,13 +85,15 @@ def columns_transform(image, row, matrix, out):
 
 
 class Stage(NamedTuple):
-    """What one stage works on; images in units of the noise sd."""
+    """What one stage works on; images in units of the noise sd. `limits` (64,), of the threshold, and `variances` (64,) of the noise are
+    those of a transformed patch's coefficients, transposed as `row_transform` leaves them."""
 
     hard: bool
     noisy: npt.NDArray[np.float32]
     pilot: npt.NDArray[np.float32]
     matrix: npt.NDArray[np.float32]
-    strength: np.float32
+    limits: npt.NDArray[np.float32]
+    variances: npt.NDArray[np.float32]
     window: npt.NDArray[np.float32]
 
 
@@ -98,9 +101,8 @@ class Stage(NamedTuple):
 def run_strip(stage, rows, columns, sums):
     """Filters the groups of the reference patches at rows x columns of a strip, adds weighted values and weights to sums (y, 2, x).
 
-    stage: hard = True thresholds groups of noisy patches found on noisy, with strength = the threshold; False is the Wiener filter guided
-    by the pilot, groups found on it, with strength = the noise variance. The strip (y, x) must hold the search windows of its reference
-    patches.
+    stage: hard = True thresholds groups of noisy patches found on noisy; False is the Wiener filter guided by the pilot, groups found on
+    it. The strip (y, x) must hold the search windows of its reference patches.
     """
     last_row, last_column = (stage.noisy.shape[0] - PATCH + 1 - WINDOW_ROWS, stage.noisy.shape[1] - PATCH + 1 - WINDOW_COLUMNS)
     n_images, positions = 1 if stage.hard else 2, stage.noisy.shape[1] - PATCH + 1
@@ -175,9 +177,9 @@ def _filter_group(stage, window, ring, scratch, sums):
         row, column = _place(codes[k], top, left)
         offsets[k] = ((row % WINDOW_ROWS) * ring.shape[2] + column) * PATCH * PATCH
     if stage.hard:
-        weight = np.float32(1.0) / max(_hard_threshold(ring[0], offsets, group, stage.strength), 1)
+        weight = np.float32(1.0) / max(_hard_threshold(ring[0], offsets, group, stage.limits, stage.variances), SMALLEST_KEPT)
     else:
-        weight = np.float32(1.0) / max(_wiener_filter(ring[0], ring[1], offsets, group, stage.strength), np.float32(1e-3))
+        weight = np.float32(1.0) / max(_wiener_filter(ring[0], ring[1], offsets, group, stage.variances), np.float32(1e-3))
     factors = np.float32(weight) * stage.window
     stride = sums.shape[2]
     for k in range(GROUP):

@@ -89,49 +89,49 @@ def keep_nearest(size: int) -> Any:
 
 
 def hard_threshold(size: int) -> Any:
-    """f(patches, offsets, group, threshold) -> coefficients kept: Haar across `size` patches of 64, hard threshold, inverse Haar, into
-    group."""
+    """f(patches, offsets, group, limits, variances) -> sum of the variances of the coefficients kept: Haar across `size` patches of
+    64, hard threshold limits[64], inverse Haar, into group."""
     gains = haar_gains(size)
 
     def emit(e: Emitter) -> Any:
-        patches, offsets, group, threshold = e.values
+        patches, offsets, group, limits, variances = e.values
         starts = [e.at(patches, e.builder.load(e.at(offsets, k))) for k in range(size)]
-        kept = cgutils.alloca_once_value(e.builder, ir.Constant(WORD, 0))
+        kept = cgutils.alloca_once_value(e.builder, e.constant(0.0))
         with cgutils.for_range(e.builder, ir.Constant(WORD, LANES)) as loop:
             column = e.builder.mul(loop.index, ir.Constant(WORD, LANES))
             coefficients = e.haar([e.load(start, column) for start in starts])
-            count = e.builder.load(kept)
+            total, least, variance = e.builder.load(kept), e.load(limits, column), e.load(variances, column)
             for k, gain in enumerate(gains):
-                limit = e.builder.fmul(e.splat(threshold), e.constant(np.sqrt(gain)))
+                limit = e.builder.fmul(least, e.constant(np.sqrt(gain)))
                 large = e.builder.fcmp_ordered(">", e.magnitude(coefficients[k]), limit)
-                count = e.builder.add(count, e.builder.ctpop(e.bits(large)))
+                total = e.builder.fadd(total, e.builder.select(large, variance, e.constant(0.0)))
                 coefficients[k] = e.builder.select(large, e.builder.fmul(coefficients[k], e.constant(1 / gain)), e.constant(0.0))
-            e.builder.store(count, kept)
+            e.builder.store(total, kept)
             e.store_rows(e.inverse_haar(coefficients), group, column)
-        return e.builder.load(kept)
+        return e.sum_of_lanes(e.builder.load(kept))
 
-    return with_signature(types.int64, emit, 4)
+    return with_signature(types.float32, emit, 5)
 
 
 def wiener(size: int) -> Any:
-    """f(noisy, pilot, offsets, group, variance) -> sum of squared weights: Haar of both groups, weights p^2 / (p^2 + variance), inverse,
-    into group."""
+    """f(noisy, pilot, offsets, group, variances) -> sum of squared weights times variances[64]: Haar of both groups, weights
+    p^2 / (p^2 + variance), inverse, into group."""
     gains = haar_gains(size)
 
     def emit(e: Emitter) -> Any:
-        noisy, pilot, offsets, group, variance = e.values
+        noisy, pilot, offsets, group, variances = e.values
         starts = [e.builder.load(e.at(offsets, k)) for k in range(size)]
         power = cgutils.alloca_once_value(e.builder, e.constant(0.0))
         with cgutils.for_range(e.builder, ir.Constant(WORD, LANES)) as loop:
             column = e.builder.mul(loop.index, ir.Constant(WORD, LANES))
             known = e.haar([e.load(e.at(pilot, start), column) for start in starts])
             coefficients = e.haar([e.load(e.at(noisy, start), column) for start in starts])
-            total = e.builder.load(power)
+            total, variance = e.builder.load(power), e.load(variances, column)
             for k, gain in enumerate(gains):
                 square = e.builder.fmul(known[k], known[k])
-                noise = e.builder.fmul(e.splat(variance), e.constant(gain))
+                noise = e.builder.fmul(variance, e.constant(gain))
                 weight = e.builder.fdiv(square, e.builder.fadd(square, noise))
-                total = e.fma(weight, weight, total)
+                total = e.fma(e.builder.fmul(weight, weight), variance, total)
                 coefficients[k] = e.builder.fmul(e.builder.fmul(coefficients[k], weight), e.constant(1 / gain))
             e.builder.store(total, power)
             e.store_rows(e.inverse_haar(coefficients), group, column)
