@@ -26,7 +26,6 @@ SHORTEST_WINDOW, LONGEST_WINDOW = 5, 25
 STRIP_ROWS = 16
 
 Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 def window_for_dose(dose_e_per_angstrom2: float | None) -> int:
