@@ -36,7 +36,9 @@ class Acquisition(Leaf):
     truth: str | None = Field(None, description="known structures (extended XYZ) of a simulated movie: scored in the report")
     voltage_kV: float | None = Field(None, ge=10, le=400, description="acceleration voltage; without it the run ends at localisation")
     cs_um: float | None = Field(None, ge=-5000, le=5000, description="spherical aberration")
-    defocus_angstrom: float | None = Field(None, ge=-5000, le=5000, description="nominal defocus, underfocus positive")
+    defocus_angstrom: float | None = Field(
+        None, ge=-5000, le=5000, description="nominal defocus; underfocus positive, overfocus negative (bright atoms at a negative Cs)"
+    )
     focal_spread_angstrom: float = Field(10.0, ge=0, le=200, description="standard deviation of the defocus")
     objective_aperture_mrad: float | None = Field(None, gt=1, le=200, description="objective aperture, half angle")
     pixel_size_angstrom: float | None = Field(

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scant.errors import CalibrationError
 from scant.inference import optics_fit, refine, replicas
 from scant.inference.anneal import Schedule
 from scant.inference.gate import likely_reason
+from scant.inference.optics_calibration import calibrate_optics
 from scant.inference.optics_fit import CalibrationFrame, fit_optics, histogram_kl
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import bytes_per_frame, frames_that_fit, refine_frames
@@ -198,6 +200,15 @@ def test_optics_are_found_from_15_angstrom_off(problems):
     assert fit.reduced_chi2 == pytest.approx(1.0, abs=0.05)
     assert fit.kl_divergence < 0.01
     assert abs(fit.optics.defocus_angstrom + 45.0) < 5 * fit.sigma["defocus_angstrom"] + 0.5
+
+
+def test_the_opposite_sign_of_the_defocus_is_told_from_the_right_one(problems):
+    """As a newcomer stated it: underfocus for bright atoms at a negative Cs. The right sign passes, and so does one 15 A off."""
+    made, _ = problems
+    with pytest.raises(CalibrationError, match=r"a defocus of -45 A explains the images better than the stated 45 A.*correct the sign"):
+        calibrate_optics(OPTICS.with_values(defocus_angstrom=45.0), made, 0.2, 2.46, 0)
+    fit = calibrate_optics(OPTICS.with_values(defocus_angstrom=-58.0), made, 0.2, 2.46, 0)
+    assert fit.optics.defocus_angstrom == pytest.approx(-45.0, abs=3.0)
 
 
 def test_coma_and_threefold_astigmatism_are_found(problems):

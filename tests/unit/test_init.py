@@ -176,6 +176,8 @@ def test_a_dark_of_another_camera_and_a_wrong_pixel_size_are_said(movie, tmp_pat
     printed = capsys.readouterr().out
     assert "pixel_size_angstrom 0.215 in acquisition.yaml, but the lattice gives 0.199" in printed
     assert "so a pixel is 0.199" in printed
+    assert main(["init", str(movie), "--folder", str(tmp_path / "c"), "--pixel-size-angstrom", "0.3"]) == 0
+    assert re.search(r"the lattice fits a pixel of 0\.199\d A, not the 0\.3 A given", capsys.readouterr().out)
 
 
 def test_a_folder_that_cannot_be_written_is_named(movie, tmp_path, capsys):

@@ -276,3 +276,16 @@ def test_columns_without_any_type_are_as_good_as_missing():
     assert "Heights are missing" in page.abstract
     assert {p.name for p in page.pictures()} >= {"strain", "bonds", "md"}
     assert len(render_page(page)) > 1e6
+
+
+def test_what_speaks_against_the_numbers_stands_in_the_first_paragraph():
+    inputs = full_inputs()
+    gates = [{"name": "reduced χ² less 1, absolute", "passed": False, "value": 0.2, "unit": "", "limit": 0.15}]
+    md = md_table().with_columns(pl.lit("unstable").alias("verdict"))
+    page = build_report(replace(inputs, calibration={**inputs.calibration, "gates": gates}, md=md))
+    assert "Beware: gates failed: reduced χ² less 1, absolute;" in page.abstract
+    assert f"molecular dynamics did not confirm {md.height} of {md.height} structures" in page.abstract
+    words = next(section for section in page.sections if section.identifier == "gates").paragraphs
+    assert any("no flat was recorded" in text for text in words)
+    sound = replace(inputs, calibration={**inputs.calibration, "gates": []}, md=md.with_columns(pl.lit("stable").alias("verdict")))
+    assert "Beware" not in build_report(sound).abstract

@@ -134,8 +134,9 @@ def _transfer_facts(transfer: PhotonTransfer | None) -> dict[str, Any]:
 def _dose_facts(frames_e: np.ndarray, lattice: Lattice2D, references: References) -> dict[str, Any]:
     pixel = references.pixel_size_angstrom or lattice.pixel_size_angstrom
     mean_e = float(frames_e.mean())
-    check = dose_check(mean_e, pixel, references.dose_e_per_angstrom2 or mean_e / pixel**2)
-    return {"mean_electrons_per_px": mean_e, "dose_e_per_angstrom2": check.dose_e_per_angstrom2, "dose_ratio_to_nominal": check.ratio}
+    nominal = references.dose_e_per_angstrom2
+    ratio = dose_check(mean_e, pixel, nominal).ratio if nominal else None
+    return {"mean_electrons_per_px": mean_e, "dose_e_per_angstrom2": mean_e / pixel**2, "dose_ratio_to_nominal": ratio}
 
 
 def _check_pixel_size(lattice: Lattice2D, given_angstrom: float | None) -> None:

@@ -16,6 +16,7 @@ from scant.inference.optics_fit import CalibrationFrame, OpticsFit, fit_optics
 from scant.inference.prepare import grid_around
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import refine_frames
+from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
 from scant.physics.scattering import check_single_scattering
 
@@ -26,6 +27,9 @@ BRIEF = RefineSettings(
 )  # fmt: skip
 NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
 MINIMUM_CORRELATION = 0.02
+# The opposite defocus must explain the images so much better before the sign is called wrong; no microscope gives more contrast than this.
+BETTER_CORRELATION = 1.03
+LARGEST_CONTRAST = 2.0
 
 
 def calibrate_optics(
@@ -46,12 +50,30 @@ def calibrate_optics(
             f"model and data correlate by {flat.correlation:.3f} at the best optics (defocus {flat.optics.defocus_angstrom:.0f} A), "
             f"at least {MINIMUM_CORRELATION} is needed: check the signs of defocus_angstrom and cs_um, and the pixel size"
         )
+    _refuse_the_other_sign(flat, centre, grid, problems)
     settings = replace(BRIEF, lattice_constant_angstrom=lattice_constant_angstrom, seed=seed)
     annealed = []
     for problem in problems:
         estimates, _ = refine_frames([problem], flat.optics, grid, settings)
         annealed += [_frame(problem, estimate.samples[0]) for estimate in estimates]
     return fit_optics(centre, grid, annealed or [_frame(p, p.positions) for p in problems], start=flat.optics)
+
+
+def _refuse_the_other_sign(fit: OpticsFit, centre: Optics, grid: ImageGrid, problems: list[FrameProblem]) -> None:
+    """Raises CalibrationError where the opposite sign of the defocus fits better, or the fit asks for an impossible contrast."""
+    opposite = centre.with_values(defocus_angstrom=-centre.defocus_angstrom)
+    other = fit_optics(opposite, grid, [_frame(p, p.positions) for p in problems])
+    if other.correlation > BETTER_CORRELATION * fit.correlation:
+        raise CalibrationError(
+            f"a defocus of {opposite.defocus_angstrom:g} A explains the images better than the stated {centre.defocus_angstrom:g} A "
+            f"(correlation {other.correlation:.3f} instead of {fit.correlation:.3f}): correct the sign of defocus_angstrom (underfocus is "
+            "positive; bright atoms with a negative Cs need overfocus, which is negative), or that of cs_um"
+        )
+    if fit.optics.contrast_scale > LARGEST_CONTRAST:
+        raise CalibrationError(
+            f"the images have {fit.optics.contrast_scale:.2f} times the contrast that the stated optics give (allowed: up to "
+            f"{LARGEST_CONTRAST:g}): check defocus_angstrom, cs_um and voltage_kV, their signs and units"
+        )
 
 
 def _frame(problem: FrameProblem, positions: np.ndarray) -> CalibrationFrame:

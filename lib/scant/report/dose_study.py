@@ -5,12 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from scant.report import figures
 from scant.report.findings import Findings
 from scant.report.page import Picture, Section, Table
 from scant.report.tables import format_number
+
+# Bounds that differ by less than this tell no defocus from another.
+WORTH_REFOCUSING = 1.1
 
 
 def dose_section(found: Findings) -> Section:
@@ -24,6 +28,7 @@ def dose_section(found: Findings) -> Section:
             f"Reconstruction meets the criterion (3D RMSD below {summary['criterion_angstrom']:g} Å) {_threshold_words(summary)}. "
             "The interval is a bootstrap over twins."
         )
+        text += _flat_sheet_words(found, summary["criterion_angstrom"])
     caption = (
         "3D RMSD of simulated twins over the dose per frame, found with the help of the neighbouring frames and from a single frame. "
         "Lower bound: Bayesian Cramér–Rao, prior included. Diamonds: the values that Zhang et al. [1] report."
@@ -37,6 +42,17 @@ def dose_section(found: Findings) -> Section:
         text.append(words)
         tables.append(table)
     return Section("dose", "Dose study", "dose", tuple(text), tuple(tables), (picture,))
+
+
+def _flat_sheet_words(found: Findings, criterion_angstrom: float) -> list[str]:
+    """Where a flat sheet would pass the criterion too, passing it says nothing."""
+    rms = found.ripples["rms_height_angstrom"].drop_nulls().to_numpy() if found.heights else np.empty(0)
+    if rms.size == 0 or rms.mean() > criterion_angstrom:
+        return []
+    return [
+        f"A flat sheet would be wrong by the rms height itself, {rms.mean():.2f} Å here, and meet that criterion too: an RMSD near it "
+        "tells of the prior, not of the images."
+    ]
 
 
 def _design(found: Findings, dose: pl.DataFrame) -> str:
@@ -69,10 +85,15 @@ def _series(dose: pl.DataFrame, bound: pl.DataFrame | None) -> pl.DataFrame:
 
 def _defocus(defocus: pl.DataFrame) -> tuple[str, Table]:
     best = defocus.sort("bound_z_angstrom").row(0, named=True)
-    words = (
-        f"By the bound, of the defoci tried {format_number(round(best['defocus_angstrom']))} Å tells most of the heights at the movie's "
-        f"own dose (σ of z at least {best['bound_z_angstrom']:.3f} Å, prior included)."
-    )
+    bounds = defocus["bound_z_angstrom"].to_numpy()
+    least, most = float(bounds.min()), float(bounds.max())
+    if most < WORTH_REFOCUSING * least:
+        words = f"By the bound the defocus hardly matters: σ of z at least {least:.3f} to {most:.3f} Å over those tried, prior included."
+    else:
+        words = (
+            f"By the bound, of the defoci tried {format_number(round(best['defocus_angstrom']))} Å tells most of the heights at the "
+            f"movie's own dose (σ of z at least {least:.3f} Å, prior included)."
+        )
     names = {"defocus_angstrom": "defocus (Å)", "bound_z_angstrom": "bound on z (Å)", "bound_xy_angstrom": "bound on x, y (Å)"}
     rows = defocus.with_columns(pl.col("defocus_angstrom").round(1)).rename(names)
     caption = "What another defocus would have told, at the movie's own dose (underfocus is positive)."

@@ -22,7 +22,7 @@ def estimates(found: Findings) -> tuple[Estimate, ...]:
     inputs, n_frames = found.inputs, found.inputs.frames.height
     items = [
         _share("Frames reconstructed", found.good_frames.size, n_frames),
-        _mean_and_spread("Dose per frame", inputs.frames, "dose_e_per_angstrom2", "e/Å²"),
+        _mean_and_spread("Dose per frame", inputs.frames, "dose_e_per_angstrom2", "e/Å²", _gain_words(inputs.calibration)),
         Estimate("Atoms per frame", found.atoms_per_frame[0], found.atoms_per_frame[1], "", "mean and spread over frames"),
     ]
     for axis, (low, median, high) in zip("xyz", found.sigma_quantiles):
@@ -44,11 +44,19 @@ def _share(label: str, k: int, n: int) -> Estimate:
     return Estimate(label, float(f"{100 * k / n:.3g}"), None, "%", f"{k} of {n}; 95 % interval {low:.3g} to {high:.3g} %")
 
 
-def _mean_and_spread(label: str, table: pl.DataFrame, column: str, unit: str) -> Estimate:
+def _gain_words(calibration: dict[str, Any]) -> str:
+    """What the error of a measured gain adds to every dose."""
+    transfer = calibration.get("detector", {}).get("photon_transfer")
+    if not isinstance(transfer, dict) or not transfer.get("gain_sigma_adu_per_electron"):
+        return ""
+    return f"; the measured gain adds {100 * transfer['gain_sigma_adu_per_electron'] / transfer['gain_adu_per_electron']:.2g} %"
+
+
+def _mean_and_spread(label: str, table: pl.DataFrame, column: str, unit: str, more: str = "") -> Estimate:
     values = table[column].drop_nulls().to_numpy() if column in table.columns else np.empty(0)
     if values.size == 0:
         return Estimate(label, None, None, unit, "not measured")
-    return Estimate(label, float(values.mean()), _spread(values), unit, "mean and spread over frames")
+    return Estimate(label, float(values.mean()), _spread(values), unit, "mean and spread over frames" + more)
 
 
 def _spread(values: np.ndarray) -> float | None:
@@ -62,7 +70,13 @@ def _bond_estimate(found: Findings) -> Estimate:
     length = per_frame["length_angstrom"].to_numpy()
     error = float(length.std(ddof=1) / np.sqrt(length.size)) if length.size > 1 else None
     note = f"mean and standard error over {length.size} frames; between posterior means"
-    return Estimate("Mean bond length", float(length.mean()), error, "Å", note)
+    scale = _relative_pixel_error(found.inputs.calibration)
+    return Estimate("Mean bond length", float(length.mean()), error, "Å", note + (f"; the pixel size adds {scale:.2g} %" if scale else ""))
+
+
+def _relative_pixel_error(calibration: dict[str, Any]) -> float:
+    """Of all lengths in the plane, in percent; 0 where it is not known."""
+    return 100 * (calibration.get("sigma_pixel_size_angstrom") or 0.0) / (calibration.get("pixel_size_angstrom") or np.inf)
 
 
 def _height_estimate(found: Findings) -> Estimate:
@@ -87,7 +101,7 @@ def _calibration_estimates(calibration: dict[str, Any]) -> list[Estimate]:
     optics = calibration.get("optics") or {}
     items = []
     if calibration.get("pixel_size_angstrom") is not None:
-        note = "one σ from the lattice's reflections" if calibration.get("sigma_pixel_size_angstrom") else ""
+        note = "±: what the lattice's reflections tell it to, one σ" if calibration.get("sigma_pixel_size_angstrom") else ""
         items.append(Estimate("Pixel size", calibration["pixel_size_angstrom"], calibration.get("sigma_pixel_size_angstrom"), "Å", note))
     if optics.get("defocus_angstrom") is not None:
         note = "one σ of the fit; underfocus is positive"
@@ -106,7 +120,20 @@ def _threshold_estimate(summary: dict[str, Any]) -> Estimate:
 
 
 def abstract(found: Findings) -> str:
-    """The run in one sentence."""
+    """The run in one sentence, and in another what speaks against its numbers."""
+    return _what_was_found(found) + _what_failed(found)
+
+
+def _what_failed(found: Findings) -> str:
+    failed = [str(gate["name"]) for gate in found.inputs.calibration.get("gates", ()) if not gate["passed"]]
+    md = found.inputs.md
+    doubtful = md.filter(pl.col("verdict") != "stable").height if md is not None else 0
+    parts = [f"gates failed: {', '.join(failed)}"] if failed else []
+    parts += [f"molecular dynamics did not confirm {doubtful} of {md.height} structures"] if md is not None and doubtful else []
+    return f" Beware: {'; '.join(parts)}." if parts else ""
+
+
+def _what_was_found(found: Findings) -> str:
     frames = found.inputs.frames
     text = f"{found.good_frames.size} of {frames.height} frames of {found.inputs.name} were reconstructed"
     count, medians = found.atoms_per_frame[0], found.sigma_quantiles[:, 1]

@@ -97,5 +97,5 @@ def limits(frames: pl.DataFrame, calibration: dict[str, Any], heights: bool) -> 
         )
         found.append("The prior's own error is not part of σ; it shows where rms error / σ against a known truth exceeds 1.")
         found.append("π bands hold bonded neighbours alone: no σ bands, no interaction between electrons, no support.")
-        found.append("Heights are relative to each frame's mean plane: the mean height cannot be told from defocus.")
+        found.append("Heights are relative to the mean of each frame's atoms, tilt included: the mean height cannot be told from defocus.")
     return tuple(found)

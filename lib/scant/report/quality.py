@@ -13,6 +13,19 @@ from scant.report.methods import potential_name
 from scant.report.page import Picture, Section, Table
 from scant.report.tables import ROWS_SHOWN, cut_words, format_number, share_words, spread_words
 
+ADVICE = {
+    "pixel size against the lattice": "The stated pixel size and the lattice disagree: check pixel_size_angstrom and the material.",
+    "dose against nominal": "The counts say another dose than the one stated: check gain, dark (an offset counts as dose) and dose.",
+    "highest noise over the weakest reflection": "The lattice may be chance: average more frames.",
+    "anisotropy of the lattice": "The lattice is stretched in one direction: tilt, or a camera whose pixels are not square.",
+    "defocus against nominal": "The fitted defocus is far from the stated one: check defocus_angstrom, cs_um, voltage_kV, signs, units.",
+    "contrast scale less 1, absolute": "The images have another contrast than the stated optics give: check defocus_angstrom, cs_um, "
+    "their signs and units, and the aperture.",
+    "reduced χ² less 1, absolute": "The images scatter about the model by more than the noise: fixed pixel gains where no flat was "
+    "recorded, optics left out, or matter beside the crystal. The noise was taken to be so much larger, so that σ covers it.",
+    "KL divergence of intensities": "Simulated and measured intensities are distributed differently: look at their histograms.",
+}
+
 
 def gates_section(found: Findings) -> Section:
     """The gates of the calibration with what came of them."""
@@ -21,7 +34,9 @@ def gates_section(found: Findings) -> Section:
         return Section("gates", "Quality gates", "gates", ("No gate of the calibration is known.",))
     failed = [str(gate["name"]) for gate in gates if not gate["passed"]]
     words = f"Failed: {', '.join(failed)}; numbers that depend on them need care." if failed else "None failed."
-    return Section("gates", "Quality gates", "gates", (f"Gates passed: {len(gates) - len(failed)} of {len(gates)}. {words}",), gates=gates)
+    advice = tuple(ADVICE[name] for name in failed if name in ADVICE)
+    text = (f"Gates passed: {len(gates) - len(failed)} of {len(gates)}. {words}", *advice)
+    return Section("gates", "Quality gates", "gates", text, gates=gates)
 
 
 def convergence_section(found: Findings) -> Section | None:

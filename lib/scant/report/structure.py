@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -53,6 +54,13 @@ def images_section(found: Findings) -> Section | None:
     return Section("images", "Images and calibration", "results", _calibration_words(found), pictures=tuple(pictures))
 
 
+def _references_used(calibration: dict[str, Any], detector: dict[str, Any]) -> str:
+    """Which references the correction had: without them offsets count as dose, and fixed gains stay in the images."""
+    no_dark = any(line.startswith("no dark") for line in calibration.get("missing", ()))
+    flat = "flat field" if detector.get("flat", "reference") == "reference" else "uneven illumination (no flat: pixel gains stay in)"
+    return f"{'nothing for the dark (none was given: an offset counts as dose)' if no_dark else 'offset'}, {flat}"
+
+
 def _calibration_words(found: Findings) -> tuple[str, ...]:
     """What was recorded, how it was corrected and which optics were found, as far as the calibration knows."""
     known, detector, optics = found.inputs.calibration, found.calibrated("detector"), found.calibrated("optics")
@@ -69,8 +77,8 @@ def _calibration_words(found: Findings) -> tuple[str, ...]:
             format_number(detector.get(key)) for key in ("n_bad_pixels", "gain_adu_per_electron", "read_noise_e", "excess_noise")
         )
         sentences.append(
-            f"They were corrected for offset, flat field and {bad} bad pixels; the gain is {gain} ADU per electron, the read noise {read} "
-            f"electrons, the variance {excess} times that of counting."
+            f"They were corrected for {_references_used(known, detector)} and {bad} bad pixels; the gain is {gain} ADU per electron, the "
+            f"read noise {read} electrons, the variance {excess} times that of counting."
         )
         if detector.get("signal_noise", 1.0) != 1.0:
             sentences.append(
@@ -98,7 +106,7 @@ def structure_section(found: Findings) -> Section | None:
     pictures = []
     n = len(found.sample)
     if found.heights:
-        caption = f"Frame {atoms.frame}: height of every atom above the mean plane, and the uncertainty stated for it."
+        caption = f"Frame {atoms.frame}: height of every atom above the mean of all, tilt included, and the uncertainty stated for it."
         draw = partial(figures.height_figure, atoms, found.pairs_of(atoms.frame))
         pictures.append(Picture("heights", draw, caption, "Map of atomic heights and map of their uncertainty."))
     sigma = found.clean_sigma_angstrom
@@ -126,8 +134,8 @@ def _annealing_words(found: Findings) -> tuple[str, ...]:
         f"Each frame was annealed in {used['n_chains']} chains: {used['n_temperatures']} temperatures from τ = "
         f"{format_number(used['tau_start'])} down on the mean of the neighbouring frames, then, on the frame itself at τ = 1, "
         f"{used['burn_in']} moves that are not counted and up to {used['n_samples']} that are. The prior is the "
-        f"{potential_name(used['potential'])} potential at {format_number(used['temperature_k'])} K. Heights are relative to each "
-        "frame's mean plane.",
+        f"{potential_name(used['potential'])} potential at {format_number(used['temperature_k'])} K. Heights are relative to the "
+        "mean of each frame's atoms, tilt included.",
     )
 
 

@@ -68,7 +68,11 @@ class Window:
 
 @dataclass(frozen=True)
 class AnnealTask:
-    """Called with a tuple of frames by a worker; reads raw counts, those of the guiding window too, and sites; anneals the batch."""
+    """Called with a tuple of frames by a worker; reads raw counts, those of the guiding window too, and sites; anneals the batch.
+
+    `unexplained` raises the noise's variance by what the calibration found beyond it (Birge, Phys. Rev. 40 (1932) 207): pixel gains without
+    a flat, above all.
+    """
 
     movie: str
     sites: str
@@ -80,6 +84,7 @@ class AnnealTask:
     settings: RefineSettings
     hit_threshold_sigma: float
     device: str
+    unexplained: float = 1.0
 
     def __call__(self, frames: Sequence[int]) -> list[Annealed]:
         table = read_table(self.sites)
@@ -97,7 +102,8 @@ class AnnealTask:
 
     def _observed(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         raw = read_frames(self.movie, frame, frame + 1)[0]
-        return counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
+        counts, weights = counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
+        return counts, (weights / self.unexplained).astype(np.float32)
 
     def _guided(self, problem: FrameProblem) -> FrameProblem:
         """The problem with the mean (H, W) of its window's frames shifted onto it, weight 0 where no frame has a good pixel."""

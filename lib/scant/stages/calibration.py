@@ -112,14 +112,16 @@ def quality_gates(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
     lattice = calibration["lattice"]
     found = [
         _gate("pixel size against the lattice", abs(lattice["pixel_size_angstrom"] / pixel - 1) * 100, "%", 1.0),
-        _gate("dose against nominal", abs(calibration["detector"]["dose_ratio_to_nominal"] - 1) * 100, "%", 20.0),
         _gate("highest noise over the weakest reflection", lattice["noise_snr"] / lattice["reflection_snr"], "", 1.0),
         _gate("anisotropy of the lattice", abs(lattice["anisotropy"]) * 100, "%", 3.0),
     ]
+    if calibration["detector"]["dose_ratio_to_nominal"] is not None:
+        found.append(_gate("dose against nominal", abs(calibration["detector"]["dose_ratio_to_nominal"] - 1) * 100, "%", 20.0))
     if calibration["optics"]:
         drift = abs(calibration["optics"]["defocus_angstrom"] - calibration["optics_nominal"]["defocus_angstrom"])
         found += [
             _gate("defocus against nominal", drift, "\u00c5", 20.0),
+            _gate("contrast scale less 1, absolute", abs(calibration["optics"]["contrast_scale"] - 1), "", 0.3),
             # coloured noise: weights are for the noise at the reflections, residuals hold all of it
             _gate("reduced χ² less 1, absolute", abs(calibration["reduced_chi2"] * calibration["detector"]["signal_noise"] - 1), "", 0.15),
             _gate("KL divergence of intensities", calibration["kl_divergence"], "nats", 0.02),

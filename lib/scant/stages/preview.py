@@ -67,7 +67,13 @@ def _calibrated(
     problems: list[str] = []
     for tried in (references, replace(references, pixel_size_angstrom=None)):
         try:
-            return calibrate(frames, frames, tried, flat_degree, hit_threshold_sigma), tuple(problems)
+            found = calibrate(frames, frames, tried, flat_degree, hit_threshold_sigma)
+            if problems and not found.lattice.is_weak:
+                problems.append(
+                    f"pixel_size_angstrom: the lattice fits a pixel of {found.lattice.pixel_size_angstrom:.4f} A, not the "
+                    f"{references.pixel_size_angstrom:g} A given: correct it, or leave it empty"
+                )
+            return found, tuple(problems)
         except (CalibrationError, InputError) as error:
             problems.append(f"these frames cannot be calibrated: {error}")
         if references.pixel_size_angstrom is None:

@@ -24,6 +24,7 @@ def anneal(inputs, outputs, params, block, threads):
         params.store, inputs.sites, window, read_detector(inputs.detector),
         optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
         tuple(calibration["species"]), settings, params.hit_threshold_sigma, device,
+        max(1.0, calibration["reduced_chi2"] * calibration["detector"]["signal_noise"]),
     )  # fmt: skip
     frames = sites["frame"].unique().sort().to_list()
     say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of {settings.schedule.n_moves} moves each")
