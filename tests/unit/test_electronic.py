@@ -112,3 +112,17 @@ def test_correlations_are_those_of_the_sheet_and_not_of_its_posterior_mean():
     assert QUESTIONS[6] == ("bond order", "bond length") and values[0, 6] < -0.6
     known = np.isfinite(truth.atoms["ldos_per_ev"][0])
     assert truth.sums[2, 0] == known.sum()
+
+
+def test_a_vacancy_s_own_states_stay_out_of_the_correlations():
+    """Near it the density of states is many times the sheet's, whatever the bonds' lengths."""
+    rng = np.random.default_rng(11)
+    xy = honeycomb_xy(60.0, LATTICE)
+    gone = np.argmin(np.linalg.norm(xy - 15, axis=1))
+    sheet = np.delete(np.column_stack([xy, np.zeros(len(xy))]), gone, axis=0) + rng.normal(0, 1, (len(xy) - 1, 3)) * [0.02, 0.02, 0.03]
+    found = frame_electrons(frame_atoms(sheet, (0.02, 0.02, 0.03)), sheet[None], LATTICE)
+    known = np.isfinite(found.atoms["ldos_per_ev"][0])
+    near = np.linalg.norm(sheet[:, :2] - xy[gone], axis=1) <= electronic.DEFECT_REACH_ANGSTROM
+    assert found.atoms["ldos_per_ev"][0][known & near].max() > 3 * np.median(found.atoms["ldos_per_ev"][0][known])
+    assert found.sums[2, 0] == (known & ~near).sum() > 200
+    assert correlation(found.sums[[2]]).r > 0.4

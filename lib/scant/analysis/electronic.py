@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scant.analysis.bonds import BOND_CUTOFF_ANGSTROM
+from scant.analysis.defects import frame_defects
 from scant.analysis.neighbours import FrameAtoms, neighbour_pairs
 from scant.analysis.pi_bands import BOND_ANGSTROM, DECAY, PiResponse, pi_response
 from scant.analysis.posterior_spread import mean_of_samples, posterior_sigma
@@ -28,6 +29,7 @@ RIM_ANGSTROM = 9.0
 EDGE_ANGSTROM = 3.0
 # Cost grows with the third power of a piece: a larger view is cut into cores of 16 A, at 10 A from their cuts.
 LARGEST_PIECE_ANGSTROM, CORE_ANGSTROM, OVERLAP_ANGSTROM = 58.0, 16.0, 10.0
+DEFECT_REACH_ANGSTROM = 10.0
 QUANTITIES = ("ldos_per_ev", "charge_e", "free_valence", "pseudo_field_tesla")
 
 
@@ -57,11 +59,20 @@ def frame_electrons(atoms: FrameAtoms, samples_angstrom: np.ndarray, lattice_ang
     order = np.array([r.bond_order for r in responses])
     valence = [np.sqrt(3) - sum(np.bincount(end, r.bond_order, len(atoms.ids)) for end in pairs.T) for r in responses]
     field = [pseudo_field_tesla(sample.xyz_angstrom[:, :2], strain, zigzag) for sample, strain in zip(moved, strains)]
-    sums = np.mean([response_sums(s, pairs, r, v, e) for s, r, v, e in zip(moved, responses, valence, strains)], axis=0)
+    counted = _away_from_defects(atoms, lattice_angstrom)
+    sums = np.mean([response_sums(s, pairs, r, v, e, counted) for s, r, v, e in zip(moved, responses, valence, strains)], axis=0)
     drawn = [[r.ldos_per_ev for r in responses], [r.charge_e for r in responses], valence, field]
     return FrameElectrons(
         {name: _mean_and_sigma(np.array(values)) for name, values in zip(QUANTITIES, drawn)}, pairs, *_mean_and_sigma(order), sums
     )
+
+
+def _away_from_defects(atoms: FrameAtoms, lattice_angstrom: float) -> np.ndarray:
+    """Atoms (n,) whose electrons answer to the sheet's shape, not to a hole: a vacancy's own states reach over several bonds."""
+    away = np.ones(len(atoms.ids), bool)
+    for _, x, y, *_ in frame_defects(atoms, lattice_angstrom):
+        away &= np.hypot(*(atoms.xyz_angstrom[:, :2] - [x, y]).T) > DEFECT_REACH_ANGSTROM
+    return away
 
 
 def _exact_strain(atoms: FrameAtoms, lattice_angstrom: float) -> np.ndarray:

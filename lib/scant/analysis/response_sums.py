@@ -23,10 +23,13 @@ PAIRS = (
 )
 
 
-def response_sums(atoms: FrameAtoms, pairs: np.ndarray, response: PiResponse, valence: np.ndarray, strain: np.ndarray) -> np.ndarray:
+def response_sums(
+    atoms: FrameAtoms, pairs: np.ndarray, response: PiResponse, valence: np.ndarray, strain: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
     """Sums (7, 6) of 1, x, y, x x, y y, x y for PAIRS, over the atoms or bonds of a sample where both are known.
 
-    valence (n,): free valence; strain (n, 3): Green-Lagrange strain of the sample. Lengths in angstrom, curvature in 1/angstrom.
+    `counted` (n,) leaves atoms out. valence (n,): free valence; strain (n, 3): Green-Lagrange strain of the sample. Lengths in angstrom,
+    curvature in 1/angstrom.
     """
     first, second = pairs.T
     length = np.linalg.norm(atoms.xyz_angstrom[second] - atoms.xyz_angstrom[first], axis=1)
@@ -38,7 +41,11 @@ def response_sums(atoms: FrameAtoms, pairs: np.ndarray, response: PiResponse, va
         "mean bond length": np.where(count > 0, total / np.maximum(count, 1), np.nan),
         "bond length": length,
     }
-    electrons = {"density of states": response.ldos_per_ev, "free valence": valence, "bond order": response.bond_order}
+    electrons = {
+        "density of states": np.where(counted, response.ldos_per_ev, np.nan),
+        "free valence": np.where(counted, valence, np.nan),
+        "bond order": np.where(counted[pairs].all(axis=1), response.bond_order, np.nan),
+    }
     return np.stack([_sums(electrons[a], shape[b]) for a, b in PAIRS])
 
 
