@@ -113,10 +113,10 @@ class AnnealSettings(Leaf):
     tau_start: float = Field(8.0, ge=1, le=1e4, description="first temperature of the schedule; 1 is the posterior")
     n_temperatures: int = Field(10, ge=1, le=200, description="geometric steps from tau_start towards 1")
     moves_per_temperature: int = Field(1, ge=1, le=10_000, description="Hamiltonian moves at each temperature, on the window mean")
-    burn_in: int = Field(10, ge=0, le=100_000, description="moves at tau = 1, on the frame itself, that are not counted")
-    n_samples: int = Field(20, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
+    burn_in: int = Field(5, ge=0, le=100_000, description="moves at tau = 1, on the frame itself, that are not counted")
+    n_samples: int = Field(10, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
     leapfrog_steps: int = Field(16, ge=1, le=200, description="gradient evaluations in one move")
-    n_chains: int = Field(4, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
+    n_chains: int = Field(8, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
     stop_r_hat: float = Field(1.1, ge=1, le=2, description="sampling ends early where the chains agree so well (split R-hat); 1: never")
     frames_per_batch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
         "auto", description="frames annealed as one batch; auto: 1 on the CPU, what fits into free memory on a GPU"

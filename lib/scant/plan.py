@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from scant.config import Config
 from scant.imaging.average import window_for_dose
+from scant.inference.replicas import MOST_SAMPLES
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
 from scant.io.blocks import chunk_frames_for
 
@@ -45,7 +46,7 @@ class Rate:
     needs_optics: bool = False
 
 
-# per atom: anneal of gradient and chain, validate of picosecond, dose_twins of twin; average: per frame of its window.
+# per atom: anneal of gradient and chain, validate of picosecond, electrons of sample, dose_twins of twin; average: per frame of its window.
 RATES = {
     "simulate": Rate("simulate", "dataset", 3.5, atom_s=6e-4),
     "ingest": Rate("ingest_frames", "dataset", 1.2, mpx_s=0.009),
@@ -61,7 +62,7 @@ RATES = {
     "link": Rate("localise", "dataset", 1.1, atom_s=1.35e-6),
     "anneal": Rate("anneal", "block", 1.6, atom_s=3.2e-6, spread=True, needs_optics=True),
     "validate": Rate("validate", "block", 1.2, atom_s=2.37e-4, spread=True, needs_optics=True),
-    "electrons": Rate("electrons", "block", 2, atom_s=1.7e-3, spread=True, needs_optics=True),
+    "electrons": Rate("electrons", "block", 2, atom_s=4.3e-4, spread=True, needs_optics=True),
     "analyse_frames": Rate("analyse", "block", 1.1, atom_s=1.7e-4),
     "analyse": Rate("analyse", "dataset", 1.1, atom_s=4.7e-6),
     "dose_twins": Rate("dose", "twin", 2, atom_s=0.05, spread=True, needs_optics=True),
@@ -243,7 +244,7 @@ def _frame_s(rule: str, rate: Rate, config: Config, facts: MovieFacts) -> float:
         twin = (config.dose.view_angstrom + 2 * config.localise.lattice_margin_angstrom) ** 2 / facts.atom_area_angstrom2
         return rate.atom_s * twin / len(config.dose.doses_e_per_angstrom2) + 2 * _anneal_s(config, twin)
     window = window_for_dose(facts.dose_e_per_angstrom2) if config.average.window == "auto" else config.average.window
-    times = {"average": window, "validate": config.validate_.length_ps}.get(rule, 1)
+    times = {"average": window, "validate": config.validate_.length_ps, "electrons": min(MOST_SAMPLES, config.anneal.n_chains)}.get(rule, 1)
     return times * (rate.mpx_s * facts.pixels / 1e6 + rate.atom_s * facts.atoms())
 
 

@@ -36,6 +36,8 @@ EDGE_ANGSTROM = 3.0
 BASIN_WEIGHT = 0.05
 MINIMUM_ACCEPTANCE = 0.2
 SAMPLES_PER_CHECK = 20
+# Sheets kept of a frame for what is not linear in the positions: each costs disk and a solution of the pi bands.
+MOST_SAMPLES = 4
 DOME_RADIUS_ANGSTROM = (2.5, 10.0)
 
 
@@ -265,7 +267,7 @@ class Replicas:
         best_first = np.argsort(-weights, kind="stable")
         rise = sampled.mean_height[:n_samples, mine]
         return {
-            "samples": sampled.positions[mine][best_first[kept[best_first]], : len(p.positions)],
+            "samples": sampled.positions[mine][best_first[kept[best_first]][:MOST_SAMPLES], : len(p.positions)],
             "chains_in_basin": int(kept.sum()),
             "reduced_chi2": float(2 * sampled.misfit[mine].mean() / (p.inverse_variance > 0).sum()),
             "intensity_e": float(sampled.intensity_e[mine].mean()),
