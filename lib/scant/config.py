@@ -6,8 +6,9 @@ Every stage has one leaf; a rule is given its leaf alone, so that a change elsew
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -270,6 +271,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def _meant(model: type[Leaf], place: tuple[int | str, ...]) -> str:
+    """The key of the same place that an unknown one is probably a slip of."""
+    for part in place[:-1]:
+        known = {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+        kinds = (known.get(str(part)), *get_args(known.get(str(part))))
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Leaf)), model)
+    keys = {(info.alias or name).lower(): info.alias or name for name, info in model.model_fields.items()}
+    close = get_close_matches(str(place[-1]).lower(), keys, 1, 0.75)
+    return f"; did you mean {keys[close[0]]}?" if close else ""
+
+
 def _validated(model: type[Leaf], values: dict[str, Any], where: str, remedy: str) -> Any:
     try:
         return model.model_validate(values)
@@ -279,5 +291,6 @@ def _validated(model: type[Leaf], values: dict[str, Any], where: str, remedy: st
             key = ".".join(str(part) for part in item["loc"]) or "(whole)"
             value = item.get("input")
             shown = "NaN" if isinstance(value, float) and math.isnan(value) else repr(value)[:80]
-            lines.append(f"  {key}: {item['msg']} (found {shown})")
+            meant = _meant(model, item["loc"]) if item["type"] == "extra_forbidden" else ""
+            lines.append(f"  {key}: {item['msg']} (found {shown}){meant}")
         raise ConfigError(f"{where}: {len(lines)} problem(s); {remedy}\n" + "\n".join(lines)) from error

@@ -74,3 +74,23 @@ def test_hostile_yaml_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"datasets": {"a": "x"}, "anneal": {"n_chain": 4}}, "anneal.n_chain: .*did you mean n_chains\\?"),
+        ({"simulate": {"demo": {"voltage_kV": 80}}}, "simulate.demo.voltage_kV: .*did you mean voltage_kv\\?"),
+        ({"datasets": {"a": "x"}, "nonsense": 1}, r"nonsense: [^;]*\(found 1\)$"),
+    ],
+)
+def test_a_slip_of_a_key_is_named(values, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_config(values)
+
+
+def test_a_slip_in_acquisition_is_named(tmp_path):
+    (tmp_path / "acquisition.yaml").write_text("movie: a.tif\ndefocus_angstrm: -4\nvoltage_kv: 80\n")
+    with pytest.raises(ConfigError) as refused:
+        load_acquisition(tmp_path / "acquisition.yaml")
+    assert "did you mean defocus_angstrom?" in str(refused.value) and "did you mean voltage_kV?" in str(refused.value)
