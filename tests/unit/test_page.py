@@ -128,8 +128,8 @@ def test_the_numbers_are_those_of_the_tables(page):
     numbers = {item.label: item for item in page.estimates}
     frames = frames_table(8)
     good = frames.filter((pl.col("status") == "ok") & pl.col("converged").fill_null(True))
-    assert numbers["Frames reconstructed"].value == pytest.approx(100 * good.height / 8)
-    assert f"{good.height} of 8" in numbers["Frames reconstructed"].note
+    assert numbers["Frames reconstructed, converged"].value == pytest.approx(100 * good.height / 8)
+    assert f"{good.height} of 8" in numbers["Frames reconstructed, converged"].note
     assert numbers["σ of z"].value == pytest.approx(0.2)
     assert numbers["Defocus"].text == "−45.3 ± 1.2 Å"
     assert numbers["Dose threshold"].value == pytest.approx(dose_summary()["threshold_e_per_angstrom2"], rel=0.01)

@@ -38,7 +38,7 @@ def open_movie(path: str, max_bytes: int = MAX_BYTES) -> MovieSource:
         return _open_sequence(path, max_bytes)
     file = Path(path)
     if not file.exists():
-        raise InputError(f"{path}: no such file or folder; check `movie:` in acquisition.yaml")
+        raise InputError(f"{path}: no such file or folder; check the path, `movie:` where it stands in acquisition.yaml")
     if file.suffix.lower() == ".emi":
         file = ser_of_emi(file)
     opened = _opened(str(file), file.stat().st_mtime_ns)
@@ -123,7 +123,7 @@ def _read_one(path: str, start: int, stop: int) -> np.ndarray:
 def _open_sequence(pattern: str, max_bytes: int) -> MovieSource:
     paths = sorted(glob.glob(pattern), key=_natural_key)  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not paths:
-        raise InputError(f"{pattern}: no file matches; check `movie:` in acquisition.yaml")
+        raise InputError(f"{pattern}: no file matches; check the pattern, `movie:` where it stands in acquisition.yaml")
     if len(paths) == 1:
         return open_movie(paths[0], max_bytes)
     _check_numbers(pattern, paths)

@@ -15,6 +15,7 @@ from scant.report.tables import format_number
 
 # Bounds that differ by less than this tell no defocus from another.
 WORTH_REFOCUSING = 1.1
+FEW_TWINS = 5
 
 
 def dose_section(found: Findings) -> Section:
@@ -26,7 +27,7 @@ def dose_section(found: Findings) -> Section:
     if summary:
         text.append(
             f"Reconstruction meets the criterion (3D RMSD below {summary['criterion_angstrom']:g} Å) {_threshold_words(summary)}. "
-            "The interval is a bootstrap over twins."
+            f"The interval is a bootstrap over twins{_few(dose['twin'].n_unique())}."
         )
         text += _flat_sheet_words(found, summary["criterion_angstrom"])
     caption = (
@@ -42,6 +43,10 @@ def dose_section(found: Findings) -> Section:
         text.append(words)
         tables.append(table)
     return Section("dose", "Dose study", "dose", tuple(text), tuple(tables), (picture,))
+
+
+def _few(n_twins: int) -> str:
+    return f", and over {n_twins} it says little: raise dose.twins" if n_twins < FEW_TWINS else ""
 
 
 def _flat_sheet_words(found: Findings, criterion_angstrom: float) -> list[str]:

@@ -21,7 +21,7 @@ def estimates(found: Findings) -> tuple[Estimate, ...]:
     """The headline numbers, each with its uncertainty or its spread."""
     inputs, n_frames = found.inputs, found.inputs.frames.height
     items = [
-        _share("Frames reconstructed", found.good_frames.size, n_frames),
+        _share("Frames reconstructed, converged", found.good_frames.size, n_frames),
         _mean_and_spread("Dose per frame", inputs.frames, "dose_e_per_angstrom2", "e/Å²", _gain_words(inputs.calibration)),
         Estimate("Atoms per frame", found.atoms_per_frame[0], found.atoms_per_frame[1], "", "mean and spread over frames"),
     ]
@@ -29,7 +29,8 @@ def estimates(found: Findings) -> tuple[Estimate, ...]:
         note = f"median over atoms; 5 to 95 %: {low:.3f} to {high:.3f} Å" if np.isfinite(median) else "needs the optics"
         items.append(Estimate(f"σ of {axis}", float(f"{median:.3g}") if np.isfinite(median) else None, None, "Å", note))
     items += [_bond_estimate(found), _height_estimate(found), *_rigidity_estimate(found)]
-    items.append(_mean_and_spread("Correlation of model and frame", inputs.frames, "correlation", ""))
+    words = "; noise alone keeps it below 1"
+    items.append(_mean_and_spread("Correlation of model and frame", inputs.frames, "correlation", "", words))
     items += _calibration_estimates(inputs.calibration)
     if inputs.md is not None and inputs.md.height:
         stable = inputs.md.filter(pl.col("verdict") == "stable").height
