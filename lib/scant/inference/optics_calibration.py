@@ -12,7 +12,7 @@ import numpy as np
 
 from scant.errors import CalibrationError
 from scant.inference.anneal import Schedule
-from scant.inference.optics_fit import CalibrationFrame, OpticsFit, fit_optics
+from scant.inference.optics_fit import CalibrationFrame, OpticsFit, agreement, fit_optics
 from scant.inference.prepare import grid_around
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import refine_frames
@@ -28,7 +28,7 @@ BRIEF = RefineSettings(
 NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
 MINIMUM_CORRELATION = 0.02
 # The opposite defocus must explain the images so much better before the sign is called wrong; no microscope gives more contrast than this.
-BETTER_CORRELATION = 1.03
+FRAMES_FOR_THE_SIGN, BETTER_CORRELATION = 2, 1.03
 LARGEST_CONTRAST = 2.0
 
 
@@ -62,11 +62,12 @@ def calibrate_optics(
 def _refuse_the_other_sign(fit: OpticsFit, centre: Optics, grid: ImageGrid, problems: list[FrameProblem]) -> None:
     """Raises CalibrationError where the opposite sign of the defocus fits better, or the fit asks for an impossible contrast."""
     opposite = centre.with_values(defocus_angstrom=-centre.defocus_angstrom)
-    other = fit_optics(opposite, grid, [_frame(p, p.positions) for p in problems])
-    if other.correlation > BETTER_CORRELATION * fit.correlation:
+    few = [_frame(p, p.positions) for p in problems[:FRAMES_FOR_THE_SIGN]]
+    other, stated = fit_optics(opposite, grid, few, max_iterations=6).correlation, agreement(fit.optics, grid, few)[0]
+    if other > BETTER_CORRELATION * stated:
         raise CalibrationError(
             f"a defocus of {opposite.defocus_angstrom:g} A explains the images better than the stated {centre.defocus_angstrom:g} A "
-            f"(correlation {other.correlation:.3f} instead of {fit.correlation:.3f}): correct the sign of defocus_angstrom (underfocus is "
+            f"(correlation {other:.3f} instead of {stated:.3f}): correct the sign of defocus_angstrom (underfocus is "
             "positive; bright atoms with a negative Cs need overfocus, which is negative), or that of cs_um"
         )
     if fit.optics.contrast_scale > LARGEST_CONTRAST:
