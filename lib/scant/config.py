@@ -52,6 +52,7 @@ class Acquisition(Leaf):
 
 class IngestSettings(Leaf):
     chunk_bytes: int = Field(4_194_304, ge=65_536, le=268_435_456, description="size of a Zarr chunk before compression")
+    max_frames: Annotated[int, Field(ge=1, le=10**7)] | None = Field(None, description="only the first so many frames: a first look")
     max_bytes: int = Field(10**12, ge=10**6, description="largest decoded movie that is accepted (guards against decompression bombs)")
 
 
@@ -252,8 +253,20 @@ def load_acquisition(path: str | Path) -> Acquisition:
     return _validated(Acquisition, read_yaml(path), str(path), "mend the file and run again")
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, where YAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [(self.construct_object(key, deep=True), key.start_mark.line + 1) for key, _ in node.value]
+        first: dict[Any, int] = {}
+        for key, line in keys:
+            if isinstance(key, str) and first.setdefault(key, line) != line:
+                raise yaml.YAMLError(f"`{key}` stands on line {first[key]} and again on line {line}; keep one of them")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A mapping from a YAML file without tags or aliases (alias bombs), at most 1 MB; ConfigError otherwise."""
+    """A mapping from a YAML file without tags, aliases (alias bombs) or keys given twice, at most 1 MB; ConfigError otherwise."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; check the path under `datasets:`")
@@ -263,7 +276,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise ConfigError(f"{path}: YAML aliases (*name) are not accepted; write the values out")
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _OnceLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}; write `key: value` lines in UTF-8") from error
     if not isinstance(values, dict):

@@ -76,6 +76,13 @@ def test_hostile_yaml_is_refused(tmp_path, text):
         read_yaml(path)
 
 
+def test_a_key_given_twice_is_refused_with_both_lines(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("movie: a.tif\ndefocus_angstrom: -45\n\ndefocus_angstrom: 45\n")
+    with pytest.raises(ConfigError, match=r"`defocus_angstrom` stands on line 2 and again on line 4; keep one"):
+        load_acquisition(path)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

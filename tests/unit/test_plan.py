@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -9,8 +10,10 @@ import pytest
 import yaml
 from scant.__main__ import main
 from scant.commands.plan import disk_problem, free_bytes, movie_facts
-from scant.config import parse_config
+from scant.config import load_acquisition, parse_config
+from scant.io.readers import open_movie
 from scant.plan import RATES, MovieFacts, annealed_tiles, job_memory_mb, plan, worker_job_memory_mb
+from scant.stages.facts import dataset_facts
 
 LONG = MovieFacts(50_000, 2048, 2048, pixel_size_angstrom=0.2, dose_e_per_angstrom2=8000.0)
 CONFIG = parse_config({"datasets": {"long": "acquisition.yaml"}})
@@ -126,6 +129,25 @@ def test_facts_come_from_the_file_s_header(tmp_path):
     facts = movie_facts(config, "a")
     assert (facts.n_frames, facts.height_px, facts.width_px, facts.has_optics, facts.pixel_size_angstrom) == (3, 40, 50, False, 0.1)
     assert facts.atoms() == pytest.approx(4 * 5 / 2.62, rel=0.01)
+
+
+def test_a_first_look_plans_and_reads_the_first_frames_alone(tmp_path):
+    import numpy as np
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "movie.tif", np.ones((3, 40, 50), np.uint16), photometric="minisblack")
+    (tmp_path / "acquisition.yaml").write_text("movie: movie.tif\n")
+    dataset = {"datasets": {"a": str(tmp_path / "acquisition.yaml")}, "results": str(tmp_path / "results")}
+    look = parse_config(dataset | {"ingest": {"max_frames": 2}})
+    source = open_movie(str(tmp_path / "movie.tif"), 10**6)
+    facts = dataset_facts(source, load_acquisition(tmp_path / "acquisition.yaml"), tmp_path, look.ingest.max_frames)
+    assert (facts["n_frames"], facts["n_frames_in_movie"]) == (2, 3)
+    assert "the first 2 of 3 frames are read, as `ingest.max_frames` asks" in facts["missing"]
+    assert movie_facts(look, "a").n_frames == 2
+    ingested = tmp_path / "results/a/ingest/facts.json"
+    ingested.parent.mkdir(parents=True)
+    ingested.write_text(json.dumps(facts))
+    assert movie_facts(parse_config(dataset), "a").n_frames == 3
 
 
 def test_a_large_view_is_annealed_in_tiles():

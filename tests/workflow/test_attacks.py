@@ -34,3 +34,19 @@ def test_hostile_configuration_is_refused_by_name(house, text):
     assert "Traceback" not in done.stdout, done.stdout[-3000:]
     assert not list(house.root.rglob("PWNED")) and not (house.root.parent / "outside").exists()
     assert not (house.root / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("seed: 1\nresults: a\nseed: 2\n", "`seed` stands on line 1 and again on line 3; keep one of them"),
+        ("datasets: {a: acquisition.yaml}\n", "Voltage_kv: Extra inputs are not permitted (found 80); did you mean voltage_kV?"),
+        ("datasets: {a: gone.yaml}\n", "gone.yaml: no such file; check the path under `datasets:`"),
+    ],
+)
+def test_a_slip_in_a_file_is_said_without_a_traceback(house, settings, words):
+    (house.root / "slip.yaml").write_text(settings)
+    (house.root / "acquisition.yaml").write_text("movie: a.tif\nVoltage_kv: 80\n")
+    done = house.snakemake("-n", "--configfile", "slip.yaml")
+    assert done.returncode != 0 and words in done.stdout, done.stdout[-3000:]
+    assert "Traceback" not in done.stdout

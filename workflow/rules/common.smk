@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from scant.config import load_acquisition, parse_config
+from scant.config import load_acquisition, parse_config, read_yaml
 from scant.errors import ScantError
 from scant.imaging.average import window_for_dose
 from scant.plan import job_memory_mb, worker_job_memory_mb
@@ -13,7 +13,11 @@ from scant.provenance import code_digest
 from scant.report.parts import PARTS
 
 try:
+    # Snakemake has read them already, and takes the last of two values of a key
+    for file in workflow.configfiles if workflow.is_main_process else []:
+        read_yaml(file)
     CONFIG = parse_config({key: value for key, value in config.items()})
+    ACQUISITIONS = {name: load_acquisition(path) for name, path in CONFIG.datasets.items()}
     DAMAGED = []
     # who only asks what failed changes nothing; a job has nothing to prepare, and need not import what that takes
     if workflow.is_main_process and "failures" not in sys.argv:

@@ -38,11 +38,13 @@ def movie_facts(config: Config, name: str) -> MovieFacts:
     known = Path(config.results, name, "ingest", "facts.json")
     if known.is_file():
         facts = json.loads(known.read_text())
-        return _from_facts(facts, name in config.simulate)
+        n_in_movie = facts.get("n_frames_in_movie", facts["n_frames"])
+        return _from_facts(facts, _frames_read(config, n_in_movie), name in config.simulate)
     if name in config.simulate:
         s = config.simulate[name]
+        n_frames = _frames_read(config, s.n_frames)
         return MovieFacts(
-            s.n_frames, s.size_px, s.size_px, 2, s.pixel_size_angstrom, dose_e_per_angstrom2=s.dose_e_per_angstrom2, simulated=True
+            n_frames, s.size_px, s.size_px, 2, s.pixel_size_angstrom, dose_e_per_angstrom2=s.dose_e_per_angstrom2, simulated=True
         )
     path = Path(config.datasets[name])
     acquisition = load_acquisition(path)
@@ -51,12 +53,16 @@ def movie_facts(config: Config, name: str) -> MovieFacts:
     files = [] if Path(movie).exists() else sorted(glob.glob(movie))  # noqa: PTH207 - Path.glob takes no absolute pattern
     source = open_movie(files[0] if files else movie, config.ingest.max_bytes)
     facts = dataset_facts(source, acquisition, path.parent)
-    return _from_facts(facts | ({"n_frames": len(files)} if len(files) > 1 else {}), False)
+    return _from_facts(facts, _frames_read(config, max(len(files), facts["n_frames_in_movie"])), False)
 
 
-def _from_facts(facts: dict[str, Any], simulated: bool) -> MovieFacts:
+def _frames_read(config: Config, n_in_movie: int) -> int:
+    return min(n_in_movie, config.ingest.max_frames or n_in_movie)
+
+
+def _from_facts(facts: dict[str, Any], n_frames: int, simulated: bool) -> MovieFacts:
     return MovieFacts(
-        facts["n_frames"], facts["height_px"], facts["width_px"], facts["itemsize"], facts["pixel_size_angstrom"],
+        n_frames, facts["height_px"], facts["width_px"], facts["itemsize"], facts["pixel_size_angstrom"],
         _atom_area(facts["material"]), bool(facts["optics"]), facts["dose_e_per_angstrom2"], simulated,
     )  # fmt: skip
 

@@ -16,8 +16,9 @@ OPTICS_KEYS = ("voltage_kV", "cs_um", "defocus_angstrom")
 ELEMENTS_WITH_PRIOR = {"C"}
 
 
-def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -> dict[str, Any]:
+def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path, max_frames: int | None = None) -> dict[str, Any]:
     """Facts for ingest/facts.json: shape, sizes, references, optics (None when incomplete) and sentences on what is missing."""
+    n_frames = min(source.n_frames, max_frames or source.n_frames)
     values = acquisition.model_dump(mode="json")
     values["voltage_kV"] = acquisition.voltage_kV or source.voltage_kv
     pixel = acquisition.pixel_size_angstrom or usable_pixel_size_angstrom(source)
@@ -35,8 +36,11 @@ def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path) -
     for kind in ("dark", "flat"):
         if values[kind] is None:
             missing.append(f"no {kind} reference: {'taken as zero' if kind == 'dark' else 'a polynomial through the movie stands in'}")
+    if n_frames < source.n_frames:
+        missing.append(f"the first {n_frames} of {source.n_frames} frames are read, as `ingest.max_frames` asks")
     return {
-        "n_frames": source.n_frames,
+        "n_frames": n_frames,
+        "n_frames_in_movie": source.n_frames,
         "height_px": source.height_px,
         "width_px": source.width_px,
         "dtype": source.dtype,

@@ -6,11 +6,7 @@ def raw_files(name):
     """The files that acquisition.yaml names, so that a changed movie reruns its dataset."""
     if name in CONFIG.simulate:
         return [f"{RESULTS}/{name}/simulated/{kind}.tif" for kind in ("movie", "dark", "flat")]
-    path = Path(CONFIG.datasets[name])
-    try:
-        acquisition = load_acquisition(path)
-    except ScantError as error:
-        raise WorkflowError(str(error)) from None
+    path, acquisition = Path(CONFIG.datasets[name]), ACQUISITIONS[name]
     found = sorted(str(p) for p in path.parent.glob(acquisition.movie)) if not Path(acquisition.movie).is_absolute() else [acquisition.movie]
     references = [str(path.parent / file) for file in (acquisition.dark, acquisition.flat) if file]
     return [*(found or [str(path.parent / acquisition.movie)]), *references]

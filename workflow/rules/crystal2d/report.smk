@@ -2,9 +2,8 @@ def truth_of(w):
     """The known answer of a simulated dataset, or the one that acquisition.yaml names; nothing otherwise."""
     if w.name in CONFIG.simulate:
         return [f"{RESULTS}/{w.name}/simulated/truth.extxyz"]
-    path = Path(CONFIG.datasets[w.name])
-    truth = load_acquisition(path).truth
-    return [str(path.parent / truth)] if truth else []
+    truth = ACQUISITIONS[w.name].truth
+    return [str(Path(CONFIG.datasets[w.name]).parent / truth)] if truth else []
 
 
 def if_optics_product(file):

@@ -21,15 +21,15 @@ def ingest(inputs, outputs, params):
     acquisition = load_acquisition(inputs.acquisition)
     folder = Path(inputs.acquisition).parent
     source = open_movie(str(folder / acquisition.movie), params.settings["max_bytes"])
-    facts = dataset_facts(source, acquisition, folder)
-    sampled = np.stack([read_frames(source, n, n + 1)[0] for n in sample_frames(source.n_frames, LEVEL_FRAMES)])
+    facts = dataset_facts(source, acquisition, folder, params.settings["max_frames"])
+    sampled = np.stack([read_frames(source, n, n + 1)[0] for n in sample_frames(facts["n_frames"], LEVEL_FRAMES)])
     facts |= {"movie": str(folder / acquisition.movie), "level_adu": float(np.nanmedian(frame_levels(sampled)))}
     chunk_frames = chunk_frames_for(source.height_px, source.width_px, facts["itemsize"], params.settings["chunk_bytes"])
     block_frames = -(-params.block_frames // chunk_frames) * chunk_frames
-    blocks = plan_blocks(source.n_frames, block_frames, chunk_frames)
+    blocks = plan_blocks(facts["n_frames"], block_frames, chunk_frames)
     hashes = {Path(file).name: file_fingerprint(file) for file in inputs.files}
     provenance = record("ingest", seed=params.seed, params=params.settings, code=params.code, inputs=hashes)
-    shape = (source.n_frames, source.height_px, source.width_px)
+    shape = (facts["n_frames"], source.height_px, source.width_px)
     renew_movie(
         params.store, shape, source.dtype, chunk_frames, pixel_size_angstrom=facts["pixel_size_angstrom"],
         frame_time_ms=facts["frame_time_ms"], metadata=source.metadata, provenance=provenance,
