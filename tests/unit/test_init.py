@@ -107,6 +107,14 @@ def test_only_what_is_missing_is_asked_and_a_wrong_answer_again():
         assert words in text
 
 
+def test_an_answer_can_be_taken_back():
+    read, said = answers("", "80", "-13", "<", "<", "60", "-12", "<", "", "", "")
+    assert ask({"objective_aperture_mrad": 50.0}, {"dark": None, "flat": None}, read, said.append) == {"voltage_kV": 60.0}
+    assert said.count("voltage_kV: ") == 2 and said.count("cs_um: ") == 4
+    read, said = answers("<", "<", "graphene")
+    assert ask({}, {}, read, said.append) == {"material": "graphene"}
+
+
 def test_without_a_voltage_nothing_more_is_asked_of_the_optics():
     read, said = answers("", "", "0.2")
     assert ask({}, {}, read, said.append) == {"pixel_size_angstrom": 0.2}
@@ -222,7 +230,8 @@ def test_the_questions_on_a_terminal(movie, tmp_path):
     try:
         for prompt, answer in (
             ("material: ", ""), ("voltage_kV: ", "800"), ("voltage_kV: ", "80"), ("cs_um: ", "-13.0"), ("defocus_angstrom: ", "-45"),
-            ("objective_aperture_mrad: ", ""), ("pixel_size_angstrom: ", "0.2"),
+            ("objective_aperture_mrad: ", ""), ("pixel_size_angstrom: ", "0.3"), ("dark: ", "<"), ("pixel_size_angstrom: ", "0.2"),
+            ("dark: ", ""), ("flat: ", ""),
         ):  # fmt: skip
             seen += _read_until(leader, prompt)
             os.write(leader, f"{answer}\n".encode())

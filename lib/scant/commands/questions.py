@@ -18,6 +18,7 @@ from scant.stages.materials import BUILT_IN, load_material
 
 FLAT = "left empty: atoms are located in 2D, without heights and molecular dynamics"
 PATHS = ("dark", "flat")
+BACK = "<"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ QUESTIONS = (
     Question("defocus_angstrom", "angstrom", "-45", FLAT),
     Question("objective_aperture_mrad", "mrad", "52.2", "left empty: no aperture in the model, only the focal spread limits the transfer"),
     Question("pixel_size_angstrom", "angstrom", "0.2", "left empty: taken from the lattice"),
+    Question("dark", "", "dark.tif", "left empty: none, an offset of the camera counts as dose"),
+    Question("flat", "", "flat.tif", "left empty: none, a polynomial through the movie stands in"),
 )
 
 
@@ -84,33 +87,33 @@ def ask(
 ) -> dict[str, Any]:
     """Answers to the questions that neither the file nor an option has answered; a wrong one is asked again, with the reason.
 
-    Once the optics cannot be complete, nothing more is asked of them. The end of input leaves the rest unset.
+    Once the optics cannot be complete, nothing more is asked of them. `<` takes the last answer back; the end of input leaves the rest unset.
     """
     answers: dict[str, Any] = {}
-    flat = False
-    for question in QUESTIONS:
-        optics = question.key in (*OPTICS_KEYS, "objective_aperture_mrad")
-        if question.key in given or in_file.get(question.key) is not None or (optics and flat):
-            continue
+    say(f"(Enter leaves a value empty, {BACK} goes back to the question before)")
+    while (question := _next_question(in_file, given, answers)) is not None:
         say(f"\n{question.text}")
         try:
-            value = _answer(question, read, say)
+            text = read(f"{question.key}: ").strip()
         except EOFError:
             say("(end of input: the rest is left unset)")
             break
-        if value is not None:
-            answers[question.key] = value
-        elif question.key in OPTICS_KEYS:
-            flat = True
-    return answers
-
-
-def _answer(question: Question, read: Callable[[str], str], say: Callable[[str], None]) -> Any:
-    while True:
-        text = read(f"{question.key}: ").strip()
-        if not text:
-            return None
+        if text == BACK:
+            if answers:
+                answers.popitem()
+            continue
         try:
-            return checked(question.key, text)
+            answers[question.key] = checked(question.key, text) if text else None
         except InputError as error:
             say(f"  {error}")
+    return {key: value for key, value in answers.items() if value is not None}
+
+
+def _next_question(in_file: Mapping[str, Any], given: Mapping[str, Any], answers: Mapping[str, Any]) -> Question | None:
+    flat = any(answers.get(key, 0) is None for key in OPTICS_KEYS)
+    for question in QUESTIONS:
+        optics = question.key in (*OPTICS_KEYS, "objective_aperture_mrad")
+        known = question.key in given or question.key in answers or in_file.get(question.key) is not None
+        if not known and not (optics and flat):
+            return question
+    return None
