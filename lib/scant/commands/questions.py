@@ -87,7 +87,7 @@ def ask(
 ) -> dict[str, Any]:
     """Answers to the questions that neither the file nor an option has answered; a wrong one is asked again, with the reason.
 
-    Once the optics cannot be complete, nothing more is asked of them. `<` takes the last answer back; the end of input leaves the rest unset.
+    Once the optics cannot be complete, nothing more is asked of them. `<` goes back one answer; the end of input leaves the rest unset.
     """
     answers: dict[str, Any] = {}
     say(f"(Enter leaves a value empty, {BACK} goes back to the question before)")
