@@ -42,7 +42,7 @@ def full_inputs() -> ReportInputs:
         dose=dose_table(),
         dose_summary=dose_summary(),
         failures=failures_table(),
-        example=ExampleImages(1, stage["raw"], stage["corrected"], stage["model"], 0.2),
+        example=ExampleImages(1, stage["raw"], stage["corrected"], stage["model"], stage["corrected"] - stage["model"], 0.2),
         truth=pl.DataFrame(truth),
         histograms=(stage["corrected"], stage["model"]),
     )

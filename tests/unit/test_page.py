@@ -59,7 +59,7 @@ def hostile_html() -> str:
         failures=failures_table(hostile=True),
         parameters={HOSTILE: {HOSTILE: HOSTILE}},
         provenance={"inputs": {HOSTILE: HOSTILE}},
-        example=ExampleImages(1, stage["raw"], stage["corrected"], None, 0.2),
+        example=ExampleImages(1, stage["raw"], stage["corrected"], pixel_size_angstrom=0.2),
     )
     return render_page(build_report(inputs))
 

@@ -31,7 +31,7 @@ def thousand_frames() -> ReportInputs:
         frames=frames_table(N_FRAMES, failed=failed),
         md=md_table(N_FRAMES),
         failures=pl.concat([failures_table().with_columns(frame=pl.lit(frame, pl.Int64)) for frame in range(N_FRAMES)]),
-        example=ExampleImages(1, stage["raw"], stage["corrected"], stage["model"], 0.2),
+        example=ExampleImages(1, stage["raw"], stage["corrected"], stage["model"], stage["corrected"] - stage["model"], 0.2),
         provenance={"inputs": {f"frame_{n:04d}.tif": "sha256:" + "0" * 64 for n in range(N_FRAMES)}},
         viewer_frames=VIEWER_FRAMES,
     )

@@ -29,8 +29,8 @@ def pictures(page: Page) -> dict[str, Picture]:
 
 def test_a_full_run_has_every_figure(page):
     assert set(pictures(page)) == {
-        "frame", "intensity", "drift", "heights", "sigma", "bonds", "strain", "curvature", "ripples", "ripple-course", "fluctuation",
-        "displacement", "electronic", "dose", "quality", "energy", "md", "truth", "denoisers", "defects",
+        "frame", "residual", "intensity", "drift", "heights", "sigma", "bonds", "strain", "curvature", "ripples", "ripple-course",
+        "fluctuation", "displacement", "electronic", "dose", "quality", "energy", "md", "truth", "denoisers", "defects",
     }  # fmt: skip
 
 

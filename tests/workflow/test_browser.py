@@ -27,7 +27,7 @@ def write_report(folder: Path, flat: bool) -> Path:
         frames=frames_table(4, failed=()),
         calibration={} if flat else calibration(),
         failures=failures_table(hostile=True),
-        example=ExampleImages(1, stage["raw"], stage["corrected"], None if flat else stage["model"], 0.2),
+        example=ExampleImages(1, stage["raw"], stage["corrected"], None if flat else stage["model"], pixel_size_angstrom=0.2),
     )
     path = folder / "report.html"
     path.write_text(render_page(build_report(inputs)), encoding="utf-8")

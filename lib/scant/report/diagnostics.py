@@ -9,13 +9,14 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 
 from scant.analysis.neighbours import FrameAtoms
 from scant.imaging.photon_transfer import PhotonTransfer
 from scant.physics.optics import Optics, focal_spread_envelope, image_envelope, wave_transfer
 from scant.report.distributions import AXIS_COLOURS
-from scant.report.maps import show_image
+from scant.report.maps import IMAGE_INCH, show_image
 from scant.report.style import (
     BLACK,
     BLUE,
@@ -29,12 +30,14 @@ from scant.report.style import (
     new_figure,
     plain_log_ticks,
     robust_limits,
+    row_of_panels,
     say,
     styled,
 )
 from scant.report.tables import format_number
 
 RESIDUAL_LIMIT_SIGMA = 4.0
+SMOOTHING_ANGSTROM = 0.5
 SHOWN_LIMIT_PER_ANGSTROM = 1.3
 HEIGHT_STEP_ANGSTROM = 0.5
 
@@ -61,34 +64,43 @@ def _bar(figure: Figure, shown: ScalarMappable, panels: list[Axes]) -> None:
 
 
 @styled
-def residual_figure(counts_e: np.ndarray, model_e: np.ndarray | None, sigma_e: np.ndarray, pixel_size_angstrom: float) -> Figure:
-    """Counts | model on the same grey scale | their difference over sigma_e, all (y, x), and its distribution beside the normal law."""
-    figure = new_figure(2.2)
-    panels = figure.subplots(1, 4)
-    if model_e is None:
-        for panel, text in zip(panels, ("no model image:\noptics unknown", "", "", "")):
+def residual_figure(residual_sigma: np.ndarray | None, pixel_size_angstrom: float, narrow: bool = False) -> Figure:
+    """(Counts - model) / sigma of a frame (y, x), NaN at pixels without counts: per pixel, its mean over an atom's size, distributions.
+
+    The mean is in units of what white noise would leave of it: an atom that is missing, or not there, stands out.
+    """
+    figure, panels = row_of_panels(3, 2.75, narrow, IMAGE_INCH)
+    if residual_sigma is None:
+        for panel, text in zip(panels, ("no model image:\noptics unknown", "", "")):
             say(panel, text)
         return figure
-    residual = (counts_e - model_e) / sigma_e
-    limits = robust_limits(counts_e, model_e)
-    for panel, image, title in zip(panels, (counts_e, model_e), ("a  counts (e)", "b  model (e)")):
-        show_image(panel, image, pixel_size_angstrom, limits)
+    smooth = _mean_in_sigma(residual_sigma, SMOOTHING_ANGSTROM / pixel_size_angstrom)
+    for panel, image, title in zip(panels, (residual_sigma, smooth), ("a  per pixel", f"b  mean over {2 * SMOOTHING_ANGSTROM:g} Å")):
+        show_image(panel, image, pixel_size_angstrom, (-RESIDUAL_LIMIT_SIGMA, RESIDUAL_LIMIT_SIGMA), DIVERGING)
         panel.set_title(title)
-    show_image(panels[2], residual, pixel_size_angstrom, (-RESIDUAL_LIMIT_SIGMA, RESIDUAL_LIMIT_SIGMA), DIVERGING)
-    panels[2].set_title("c  (a − b) / σ")
-    _beside_normal_law(panels[3], residual[np.isfinite(residual)])
-    panels[3].set(title="d  its distribution", xlabel="(a − b) / σ", yticks=[])
-    panels[3].set_box_aspect(0.85)
-    panels[3].spines["left"].set_visible(False)
+    for image, colour, name in ((residual_sigma, SKY, "pixels"), (smooth, ORANGE, "means")):
+        _beside_normal_law(panels[2], image[np.isfinite(image)], colour, name)
+    grid = np.linspace(-4.5, 4.5, 200)
+    panels[2].plot(grid, norm.pdf(grid), color=BLACK, linewidth=1.0, linestyle="--", label="normal law")
+    panels[2].set(title="c  distributions", xlabel="(counts − model) / σ", yticks=[], ylim=(0, 0.68))
+    panels[2].legend(loc="upper center")
+    panels[2].set_box_aspect(0.85)
+    panels[2].spines["left"].set_visible(False)
     return figure
 
 
-def _beside_normal_law(panel: Axes, pulls: np.ndarray) -> None:
-    grid = np.linspace(-4.5, 4.5, 200)
-    panel.hist(pulls, 60, range=(-4.5, 4.5), density=True, histtype="stepfilled", color=SKY, alpha=0.6, label=f"sd {pulls.std():.3f}")
-    panel.plot(grid, norm.pdf(grid), color=BLACK, linewidth=1.0, linestyle="--", label="normal law")
-    panel.set_ylim(top=0.62)
-    panel.legend(loc="upper center")
+def _mean_in_sigma(residual_sigma: np.ndarray, width_px: float) -> np.ndarray:
+    """Gaussian mean over the known pixels, over the standard deviation that white noise leaves of it."""
+    known = np.isfinite(residual_sigma)
+    total = gaussian_filter(np.where(known, residual_sigma, 0.0), width_px, mode="constant")
+    # the square of a Gaussian is one of 1 / sqrt(2) of its width
+    variance = gaussian_filter(known.astype(float), width_px / np.sqrt(2), mode="constant") / (4 * np.pi * width_px**2)
+    return np.where(known, total / np.sqrt(np.maximum(variance, 1e-12)), np.nan)
+
+
+def _beside_normal_law(panel: Axes, pulls: np.ndarray, colour: str, name: str) -> None:
+    label = f"{name}, sd {pulls.std():.2f}"
+    panel.hist(pulls, 60, range=(-4.5, 4.5), density=True, histtype="stepfilled", color=colour, alpha=0.5, label=label)
 
 
 @styled

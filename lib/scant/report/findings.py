@@ -24,12 +24,13 @@ QUANTILE_STEP_ANGSTROM = 1e-4
 
 @dataclass(frozen=True)
 class ExampleImages:
-    """One frame at three stages, each (y, x); model None where the optics are unknown."""
+    """One frame at three stages, each (y, x), and what is left over in units of the noise; no model where the optics are unknown."""
 
     frame: int
     raw_adu: np.ndarray
     corrected_e: np.ndarray
     model_e: np.ndarray | None = None
+    residual_sigma: np.ndarray | None = None
     pixel_size_angstrom: float = 1.0
 
 

@@ -31,6 +31,7 @@ from scant.report.style import (
 from scant.report.tables import rounded
 
 ATOM_RADIUS_ANGSTROM = 0.55
+WELL_KNOWN = 2.0
 MAP_INCH, IMAGE_INCH = 4.1, 3.5  # height of a panel in a single column, with and without colour bar
 
 
@@ -43,18 +44,13 @@ def frame_triptych(
     atoms: FrameAtoms | None = None,
     narrow: bool = False,
 ) -> Figure:
-    """Raw frame | corrected (or denoised) frame | model image with the atoms; all (y, x), the last two on one grey scale."""
-    figure, axes = row_of_panels(3, 2.75, narrow, IMAGE_INCH)
+    """Raw frame | corrected (or denoised) frame | model image, if any, with the atoms; all (y, x), the last two on one grey scale."""
     shared = robust_limits(corrected_e) if model_e is None else robust_limits(corrected_e, model_e)
-    panels = (
-        (raw_adu, "a  raw (ADU)", robust_limits(raw_adu)),
-        (corrected_e, "b  corrected (e)", shared),
-        (model_e, "c  model (e)", shared),
-    )
+    panels = [(raw_adu, "a  raw (ADU)", robust_limits(raw_adu)), (corrected_e, "b  corrected (e)", shared)]
+    if model_e is not None:
+        panels.append((model_e, "c  model (e)", shared))
+    figure, axes = row_of_panels(len(panels), 2.75 if len(panels) > 2 else 3.7, narrow, IMAGE_INCH)
     for panel, (image, title, limits) in zip(axes, panels):
-        if image is None:
-            say(panel, "no model image:\noptics unknown")
-            continue
         show_image(panel, image, pixel_size_angstrom, limits)
         panel.set_title(title)
     if model_e is not None and atoms is not None:
@@ -111,17 +107,30 @@ def draw_atoms(
 
 
 def _map_panel(
-    axes: Axes, atoms: FrameAtoms, values: np.ndarray, label: str, pairs: np.ndarray | None, diverging: bool = True, percent: float = 99.0
-) -> None:
+    axes: Axes, atoms: FrameAtoms, values: np.ndarray, label: str, pairs: np.ndarray | None, diverging: bool = True, percent: float = 99.0,
+    sigma: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Atoms coloured by a value; the range is that of the atoms known about as well as most, which leaves out rim and defects."""
     if not np.isfinite(values).any():
         say(axes, f"{label}:\nnot determined")
         return
-    limit = symmetric_limit(values, percent)
-    limits = (-limit, limit) if diverging else robust_limits(values, percent=1.0)
+    ranging = values if sigma is None else _well_known(values, sigma)
+    limit = symmetric_limit(ranging, percent)
+    limits = (-limit, limit) if diverging else robust_limits(ranging, percent=1.0)
     drawn = draw_atoms(axes, atoms.xyz_angstrom[:, :2], values, limits, DIVERGING if diverging else SEQUENTIAL, pairs)
-    bar = axes.get_figure(root=True).colorbar(drawn, ax=axes, label=label, shrink=0.9, aspect=28, location="bottom")  # type: ignore[union-attr]
+    beyond = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
+    bar = axes.get_figure(root=True).colorbar(  # type: ignore[union-attr]
+        drawn, ax=axes, label=label, shrink=0.9, aspect=28, location="bottom", extend=extend
+    )
     bar.outline.set_visible(False)
     bar.ax.locator_params(nbins=5)
+
+
+def _well_known(values: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """The values known to twice the typical uncertainty; all of them where no uncertainty is known."""
+    known = np.isfinite(values) & np.isfinite(sigma)
+    return values[known & (sigma <= WELL_KNOWN * np.median(sigma[known]))] if known.any() else values
 
 
 def _titled(axes: Axes, letter: str, what: str, sigma: np.ndarray | None = None, unit: str = "") -> None:
@@ -137,8 +146,9 @@ def height_figure(atoms: FrameAtoms, pairs: np.ndarray | None = None, narrow: bo
     """Heights of one frame and their sigma, atom by atom."""
     figure, panels = row_of_panels(2, 4.1, narrow, MAP_INCH, sharex=True, sharey=True)
     height = atoms.xyz_angstrom[:, 2] - np.mean(atoms.xyz_angstrom[:, 2])
-    _map_panel(panels[0], atoms, height, "height z (Å)", pairs, diverging=False)
-    _map_panel(panels[1], atoms, atoms.sigma_angstrom[:, 2], "σ of the height (Å)", pairs, diverging=False)
+    sigma = atoms.sigma_angstrom[:, 2]
+    _map_panel(panels[0], atoms, height, "height z (Å)", pairs, diverging=False, sigma=sigma)
+    _map_panel(panels[1], atoms, sigma, "σ of the height (Å)", pairs, diverging=False, sigma=sigma)
     _titled(panels[0], "a", "height")
     _titled(panels[1], "b", "its uncertainty")
     _label_y(panels, narrow)
@@ -156,7 +166,7 @@ def strain_figure(atoms: FrameAtoms, strain: FrameStrain, pairs: np.ndarray | No
     figure, panels = row_of_panels(3, 3.6, narrow, MAP_INCH, sharex=True, sharey=True)
     for k, (panel, letter, name) in enumerate(zip(panels, "abc", ("xx", "yy", "xy"))):
         symbol = f"$\\varepsilon_{{{name}}}$"
-        _map_panel(panel, atoms, 100 * strain.eps[:, k], f"{symbol} (%)", pairs)
+        _map_panel(panel, atoms, 100 * strain.eps[:, k], f"{symbol} (%)", pairs, sigma=strain.sigma_eps[:, k])
         _titled(panel, letter, f"strain {symbol}", 100 * strain.sigma_eps[:, k], "%")
     _label_y(panels, narrow)
     return figure
@@ -186,7 +196,7 @@ def electronic_figure(atoms: FrameAtoms, response: Mapping[str, np.ndarray], nar
         ("pseudo_field_tesla", "pseudo-magnetic field", "T", "T", 1.0, True),
     )
     for panel, letter, (name, what, unit, times_unit, scale, diverging) in zip(panels, "ab", shown):
-        _map_panel(panel, atoms, scale * response[name], f"{what} ({unit})", None, diverging)
+        _map_panel(panel, atoms, scale * response[name], f"{what} ({unit})", None, diverging, sigma=response[f"sigma_{name}"])
         _titled(panel, letter, what, scale * response[f"sigma_{name}"], times_unit)
     _label_y(panels, narrow)
     return figure

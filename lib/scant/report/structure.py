@@ -37,6 +37,14 @@ def images_section(found: Findings) -> Section | None:
         pictures.append(
             Picture("frame", draw, caption, f"Frame {example.frame} raw, corrected and as simulated from the structure, side by side.")
         )
+        if example.residual_sigma is not None:
+            caption = (
+                f"What the model of frame {example.frame} leaves of the counts, in units of the noise. A true model leaves noise alone; an "
+                "atom that is missing, or is not there, stands out in b, and rings around all of them are optics that do not fit."
+            )
+            draw = partial(figures.residual_figure, example.residual_sigma, pixel)
+            alternative = "Map of the residual per pixel, map of its mean over 1 Å, and both distributions beside the normal law."
+            pictures.append(Picture("residual", draw, caption, alternative))
     if found.inputs.histograms is not None:
         kl = found.inputs.calibration.get("kl_divergence")
         caption = "Intensities of one frame, measured, and simulated from its structure with the calibrated noise." + (

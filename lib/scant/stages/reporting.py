@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from scant.analysis.neighbours import iterate_frames
+from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import CorrectedFrame, Detector, correct_frame
 from scant.imaging.denoise import denoise_frame
 from scant.inference.scoring import score
@@ -68,12 +69,22 @@ class Examples:
         relative = model.image(positions[None])[0]
         return relative * float(image.image_e[image.weight_mask].mean() / relative.mean())
 
+    def residual(self, frame: int, atoms: pl.LazyFrame) -> np.ndarray | None:
+        """(Counts - model) / sigma (H, W) of the frame, NaN at pixels without counts; None without a model."""
+        model = self.modelled(frame, atoms)
+        if model is None:
+            return None
+        counts_e, weights = counts_and_weights(read_frames(self.movie, frame, frame + 1)[0], self.detector, self.hit_threshold_sigma)
+        # weights are for the noise at the reflections; here a single pixel's counts
+        return np.where(weights > 0, (counts_e - model) * np.sqrt(weights * self.detector.signal_noise), np.nan)
+
     def images(self, frame: int, atoms: pl.LazyFrame) -> ExampleImages:
         """Raw, corrected and modelled image of one frame."""
         raw = read_frames(self.movie, frame, frame + 1)[0]
         return ExampleImages(
-            frame, raw, self.corrected(frame).image_e, self.modelled(frame, atoms), self.calibration["pixel_size_angstrom"]
-        )
+            frame, raw, self.corrected(frame).image_e, self.modelled(frame, atoms), self.residual(frame, atoms),
+            self.calibration["pixel_size_angstrom"],
+        )  # fmt: skip
 
     def histograms(self, frame: int, atoms: pl.LazyFrame) -> tuple[np.ndarray, np.ndarray] | None:
         """Measured counts of the good pixels, and the model's with the calibrated noise; None without a model."""
