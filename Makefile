@@ -50,7 +50,7 @@ slurm-packages:
 	command -v slurmctld >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES) >/dev/null; }
 
 slurm-test: setup slurm-packages ## the workflow on a SLURM cluster of two virtual nodes (root; installs Debian's packages)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -m slurm tests/slurm
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m slurm tests/slurm
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scant.config import Config
-from scant.imaging.average import window_for_dose
+from scant.imaging.window import window_for_dose
 from scant.inference.replicas import MOST_SAMPLES
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
 from scant.io.blocks import chunk_frames_for
+from scant.job_memory import job_memory_mb, worker_job_memory_mb
 
 CLUSTER_JOB_CORES = 16  # as in profiles/slurm
 PIXEL_ANGSTROM = 0.2  # where neither the file nor acquisition.yaml states it
@@ -71,16 +72,6 @@ RATES = {
     "movie": Rate("report", "dataset", 2.4, mpx_s=0.35),
     "checks": Rate("report", "dataset", 1.0, mpx_s=0.005),
 }
-
-
-def job_memory_mb(frames_in_memory: float, frame_bytes: float, base_mb: float = 1200) -> int:
-    """Memory that a job declares: a base, and twice its frames as float32."""
-    return int(base_mb + 2 * frames_in_memory * frame_bytes / 1e6)
-
-
-def worker_job_memory_mb(frames_each: float, n_workers: int, frame_bytes: float) -> int:
-    """Memory of a job whose workers each hold so many frames: it grows with the workers, not with block or movie."""
-    return job_memory_mb(frames_each * n_workers, frame_bytes, 800 + 400 * n_workers)
 
 
 # As the rules declare it: frames that a worker holds; MB from configuration, workers, bytes of a float32 frame. Others: 3000 MB or less.

@@ -12,7 +12,8 @@ from scant.__main__ import main
 from scant.commands.plan import disk_problem, free_bytes, movie_facts
 from scant.config import load_acquisition, parse_config
 from scant.io.readers import open_movie
-from scant.plan import RATES, MovieFacts, annealed_tiles, job_memory_mb, plan, worker_job_memory_mb
+from scant.job_memory import job_memory_mb, worker_job_memory_mb
+from scant.plan import RATES, MovieFacts, annealed_tiles, plan
 from scant.stages.facts import dataset_facts
 
 LONG = MovieFacts(50_000, 2048, 2048, pixel_size_angstrom=0.2, dose_e_per_angstrom2=8000.0)

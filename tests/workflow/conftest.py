@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from house import House
+from house import House, made_once
 
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory, repository) -> Path:
     """A house whose run has ended; the workers of pytest-xdist share it."""
-    base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-once"
-    with root.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "results/tiny/complete.json").exists():
-            shutil.rmtree(root, ignore_errors=True)
-            root.mkdir()
-            done = House(root, repository).snakemake()
-            assert done.returncode == 0, done.stdout[-6000:]
-    return root
+
+    def run(root: Path) -> None:
+        done = House(root, repository).snakemake()
+        assert done.returncode == 0, done.stdout[-6000:]
+
+    return made_once(tmp_path_factory, "finished-once", run)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 INJECTED = Path(__file__).parent / "injected"
 PRODUCTS = (
@@ -41,7 +45,8 @@ class House:
         for name in ("Snakefile", "workflow", "lib", "profiles", "config"):
             source = repository / name
             if source.is_dir():
-                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+                # compiled kernels and bytecode come along: a cache is known by its source's date and size
+                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("*.tmp.*", "*.pyc.*"))
             else:
                 shutil.copy(source, root / name)
         self.write_config(CONFIG)
@@ -104,3 +109,15 @@ class House:
         files = {name: self.results / name for name in PRODUCTS}
         absent = {name for name, file in files.items() if missing is not None and not file.exists()}
         return {name: missing or "" if name in absent else hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
+def made_once(folders: pytest.TempPathFactory, name: str, run: Callable[[Path], None]) -> Path:
+    """The folder of a house whose run has ended, made by whichever of the workers of pytest-xdist asks first."""
+    base = folders.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with root.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "results/tiny/complete.json").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            run(root)
+    return root

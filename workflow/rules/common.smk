@@ -7,8 +7,8 @@ from pathlib import Path
 
 from scant.config import load_acquisition, parse_config, read_yaml
 from scant.errors import ScantError
-from scant.imaging.average import window_for_dose
-from scant.plan import job_memory_mb, worker_job_memory_mb
+from scant.imaging.window import window_for_dose
+from scant.job_memory import job_memory_mb, worker_job_memory_mb
 from scant.provenance import code_digest
 from scant.report.parts import PARTS
 
@@ -38,8 +38,11 @@ def params_for(stage):
 
 
 def code_of(script):
-    """Digest of the code that a script reaches: a changed line of the library reruns the rules that use it, and no other."""
-    return code_digest(SCRIPTS / f"{script}.py")
+    """Digest of the code that a script reaches: a changed line of the library reruns the rules that use it, and no other.
+
+    A function, so that a job works out its own rule's alone.
+    """
+    return lambda w: code_digest(SCRIPTS / f"{script}.py")
 
 
 def script_of(script):

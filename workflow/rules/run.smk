@@ -1,7 +1,6 @@
 """What a run does before its first job and after its last: lock, plan, and a second pass where damaged products were made again."""
 
 from scant.io.runs import announce_run, lock_results
-from scant.plan import plan
 from scant.xp import resolve_device
 
 MAX_CLUSTER_JOBS = 1000
@@ -23,6 +22,7 @@ def show_plan():
     """Say what the run will take; refuse it when the disk cannot hold what is still to come, or the device is not there."""
     # here, not above: every job reads this file, and need not import the readers of all movie formats
     from scant.commands.plan import bytes_to_come, disk_problem, free_bytes, movie_facts, short
+    from scant.plan import plan
 
     jobs_at_once = 1 if workflow.local_exec else min(workflow.nodes, MAX_CLUSTER_JOBS)
     try:

@@ -6,7 +6,6 @@ half a window give bit-identical results wherever their borders lie. A running s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,21 +19,10 @@ DRIFT_LIMIT_PX = 0.1
 """Relative drift above which a neighbour is shifted before averaging: below it the blur of a 6 px lattice period costs under 0.3 % of
 contrast."""
 
-WINDOW_DOSE_E_PER_ANGSTROM2 = 4e4
-SHORTEST_WINDOW, LONGEST_WINDOW = 5, 25
 # Rows that are summed over all frames before the next ones: their sums stay in the processor's cache.
 STRIP_ROWS = 16
 
 Floats = npt.NDArray[np.float32]
-
-
-def window_for_dose(dose_e_per_angstrom2: float | None) -> int:
-    """Frames (odd) whose doses add up to what single vacancies are found at, 4e4 e/A^2: at least 5, at most 25, beyond which a sheet
-    moves more than its noise; 5 where the dose is not known."""
-    if dose_e_per_angstrom2 is None:
-        return SHORTEST_WINDOW
-    frames = 2 * math.ceil((WINDOW_DOSE_E_PER_ANGSTROM2 / dose_e_per_angstrom2 - 1) / 2) + 1
-    return min(max(frames, SHORTEST_WINDOW), LONGEST_WINDOW)
 
 
 def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDArray[np.floating]) -> tuple[Floats, npt.NDArray[np.uint8]]:
