@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UV = UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
 SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: help setup setup-gpu setup-unet demo notebooks test test-slow faults slurm-packages slurm-test bench-structures bench scale lint config doctor clean
+.PHONY: help setup setup-gpu setup-unet demo notebooks test test-slow faults golden slurm-packages slurm-test bench-structures bench scale lint config doctor clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ slurm-packages:
 
 slurm-test: setup slurm-packages ## the workflow on a SLURM cluster of two virtual nodes (root; installs Debian's packages)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m slurm tests/slurm
+
+golden: setup ## renew tests/workflow/golden after a change that is meant to change results
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/workflow/golden_run.py
 
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py

@@ -63,6 +63,12 @@ def to_numpy(array: Any) -> np.ndarray:
     return array.get() if hasattr(array, "get") and type(array).__module__.startswith("cupy") else np.asarray(array)
 
 
+def from_device(error: BaseException) -> bool:
+    """Whether the driver or the device raised it (a lost GPU, a failed launch), and not the code or a lack of memory."""
+    module = type(error).__module__
+    return module.startswith(("cupy_backends.cuda", "cupy.cuda")) and not module.startswith("cupy.cuda.compiler")
+
+
 def free_memory_bytes(device: str) -> int:
     """Memory free for arrays on a resolved device."""
     if device == "gpu":

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scant import provenance
 from scant.errors import DeviceError, ScantError
+from scant.io.guard import failure_of
+from scant.io.ledger import CURABLE
 from scant.io.runs import lock_results
 from scant.rng import stream
 from scant.xp import array_module, gpu_problem, module_for, resolve_device, to_numpy
@@ -35,6 +37,18 @@ def test_device_words():
             resolve_device("gpu")
         assert resolve_device("auto") == "cpu"
     assert array_module(np.ones(2)) is np is module_for("cpu")
+
+
+@pytest.mark.fault("F6")
+def test_a_lost_device_is_no_fault_of_the_code_and_is_tried_again():
+    """Errors as CuPy raises them; the same row of the ledger for a frame of each kind."""
+    raised = {name: type(name, (RuntimeError,), {"__module__": module}) for name, module in (
+        ("CUDARuntimeError", "cupy_backends.cuda.api.runtime"), ("CuFFTError", "cupy.cuda.cufft"), ("CompileException", "cupy.cuda.compiler"),
+    )}  # fmt: skip
+    causes = [failure_of("anneal", 3, kind("cudaErrorUnknown: unknown error")) for kind in raised.values()]
+    assert [row.cause for row in causes] == ["device", "device", "CompileException"]
+    assert "nvidia-smi" in causes[0].remedy and "cudaErrorUnknown" in causes[0].message
+    assert {"device", "memory"} < set(CURABLE)
 
 
 @pytest.mark.gpu

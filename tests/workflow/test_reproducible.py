@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from golden_run import FOLDER, difference_in_sigma, machine_class, value_hashes
 from house import CONFIG, House
 from polars.testing import assert_frame_equal
 
@@ -23,6 +25,18 @@ def same_values(one: House, other: House) -> None:
         tables = [pl.read_parquet(house.results / f"{name}.parquet") for house in (one, other)]
         assert_frame_equal(tables[0], tables[1], check_exact=True)
     assert (one.results / "structures.extxyz").read_bytes() == (other.results / "structures.extxyz").read_bytes()
+
+
+def test_the_values_are_those_of_the_golden_run(finished):
+    """To the bit on the class of machine that made it; elsewhere kernels sum in another order, and structures agree to within sigma."""
+    golden = json.loads((FOLDER / "hashes.json").read_text())
+    if golden["machine"] == machine_class():
+        hashes = value_hashes(finished.results)
+        changed = [name for name, known in golden["values"].items() if hashes[name] != known]
+        assert not changed, f"other than in tests/workflow/golden: {changed}; where that is meant, `make golden`"
+    found, pulls = difference_in_sigma(pl.read_parquet(finished.results / "atoms.parquet"), pl.read_parquet(FOLDER / "atoms.parquet"))
+    assert found > 0.98
+    assert (pulls < 1.5).all(), pulls
 
 
 @pytest.mark.slow

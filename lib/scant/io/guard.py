@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from scant.errors import FrameFailure, ScantError
+from scant.xp import from_device
 
 REMEDIES = {
     "memory": "raise the memory limit of a worker, or take fewer frames in a batch",
     "timeout": "raise the time limit of a frame, or leave the frame out",
+    "device": "look at the GPU with `nvidia-smi`, then run again: what is done stays; or `device: cpu`",
     "killed": "run this frame alone and look at the log: memory (the kernel's killer), or a crash in compiled code",
 }
 CODE_REMEDY = "a fault in the code: report it with the traceback in the log"
@@ -73,9 +75,11 @@ def _run_group(function: Callable[..., Any], frames: tuple[int, ...], batched: b
 
 
 def failure_of(stage: str, frame: int, error: BaseException) -> FrameFailure:
-    """The ledger's row for an error: a ScantError says what to do after its last semicolon; others are faults of code or memory."""
+    """The ledger's row for an error: a ScantError says what to do after its last semicolon; others are faults of code, memory or device."""
     if isinstance(error, MemoryError):
         return FrameFailure(frame, stage, "memory", str(error) or "out of memory", REMEDIES["memory"])
+    if from_device(error):
+        return FrameFailure(frame, stage, "device", f"{type(error).__name__}: {error}", REMEDIES["device"])
     if isinstance(error, ScantError):
         return FrameFailure(frame, stage, error.code, str(error), str(error).rpartition(";")[2].strip())
     last = traceback.extract_tb(error.__traceback__)[-1:]

@@ -12,7 +12,7 @@ from scant.io.logs import say
 
 FAILURE_COLUMNS = {"frame": pl.Int64, "stage": pl.String, "cause": pl.String, "message": pl.String, "remedy": pl.String}
 # Causes that say nothing about the frame itself: a run tries these frames again.
-CURABLE = ("memory", "timeout", "killed", "integrity")
+CURABLE = ("memory", "timeout", "killed", "device", "integrity")
 FAULT_REMEDY = "the frame is left out; look at it in movie.zarr, or drop it from the movie"
 
 
