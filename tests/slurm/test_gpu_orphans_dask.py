@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 from cluster import free_ports, missing
 from house import House
-from runs import PROFILE, RUN_TIMEOUT_S, TINY, Runs, state_of
+from runs import PROFILE, RUN_TIMEOUT_S, TINY, Runs, state_of, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+
+AGAIN = [*PROFILE, "--rerun-triggers", "mtime", "--forcerun", "anneal", "--until", "anneal"]
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +33,26 @@ def runs(local_run, tmp_path_factory, cluster) -> Runs:
 def test_a_job_that_outlived_its_killed_run_ends_when_the_next_run_begins(runs, cluster):
     (before,) = runs.house.results.glob("anneal/*-*[0-9].parquet")
     expected, began = before.read_bytes(), time.time()
-    again = [*PROFILE, "--rerun-triggers", "mtime", "--forcerun", "anneal", "--until", "anneal"]
-    process = runs.start(*again, fault="anneal 0 hang")
+    process = runs.start(*AGAIN, fault="anneal 0 hang")
     orphan = runs.wait_for_script("anneal", began, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     # longer than a job on the run's own host needs to follow it
     time.sleep(2)
     assert state_of(cluster, orphan) == "RUNNING"
-    runs.finish(runs.start(*again))
+    runs.finish(runs.start(*AGAIN))
     assert state_of(cluster, orphan) == "FAILED"
     assert before.read_bytes() == expected
+
+
+def test_ctrl_c_cancels_the_jobs(runs, cluster):
+    began = time.time()
+    process = runs.start(*AGAIN, fault="anneal 0 hang")
+    job = runs.wait_for_script("anneal", began, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    wait_until(lambda: state_of(cluster, job) == "CANCELLED", 30)
+    runs.finish(runs.start(*AGAIN))
 
 
 CERTIFICATES = """
@@ -91,22 +103,21 @@ def test_dask_over_the_two_nodes_of_an_allocation_behind_tls(runs, cluster):
     assert [hashlib.sha256(table.read_bytes()).hexdigest() for table in tables] == expected
 
 
-def test_gpu_without_a_gpu_is_a_clear_error_in_the_gpu_partition(runs, cluster):
+def test_gpu_without_a_gpu_is_tried_again_and_is_a_clear_error_in_the_gpu_partition(runs, cluster):
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
     runs.house.write_config(TINY | {"device": "gpu"})
     known = {job["JobId"] for job in cluster.jobs()}
-    process = runs.start(
-        *PROFILE, "--retries", "0", "--rerun-triggers", "mtime", "--forcerun", "anneal", "--until", "anneal",
-        "--set-resources", "anneal:slurm_partition=gpu",
-    )  # fmt: skip
+    process = runs.start(*AGAIN, "--retries", "1", "--set-resources", "anneal:slurm_partition=gpu")
     try:
         assert process.wait(RUN_TIMEOUT_S) != 0
     finally:
         runs.house.write_config(TINY)
-    (job,) = [job for job in cluster.jobs() if job["JobId"] not in known]
-    assert job["Partition"] == "gpu" and job["TresPerJob"] == "gres:gpu:1"
-    assert "device: gpu was asked for, but" in runs.log.read_text()
+    jobs = [job for job in cluster.jobs() if job["JobId"] not in known]
+    assert [job["JobState"] for job in jobs] == ["FAILED"] * 2
+    assert {job["Partition"] + " " + job["TresPerJob"] for job in jobs} == {"gpu gres:gpu:1"}
+    said = runs.log.read_text()
+    assert "device: gpu was asked for, but" in said and "Error in rule anneal" in said
 
 
 def test_an_open_dask_port_is_refused_before_any_work(tmp_path, repository):
