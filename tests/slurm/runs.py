@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ ROUTED = [
     "--groups", *(f"{rule}={group}" for group, rules in GROUPS.items() for rule in rules.split()),
 ]  # fmt: skip
 RUN_TIMEOUT_S = 900
+IMPATIENT = Path(__file__).with_name("impatient_snakemake.py")
 
 
 class Runs:
@@ -47,10 +49,9 @@ class Runs:
 
     def start(self, *arguments: str, fault: str | None = None) -> subprocess.Popen:
         environment = self.house.environment | {"PATH": self.cluster.environment["PATH"]} | (self.house.injected(fault) if fault else {})
+        command = [sys.executable, IMPATIENT, *self.house.command(*arguments)[1:]]
         with self.log.open("w") as log:
-            return subprocess.Popen(
-                self.house.command(*arguments), cwd=self.house.root, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
+            return subprocess.Popen(command, cwd=self.house.root, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     def finish(self, process: subprocess.Popen) -> None:
         assert process.wait(RUN_TIMEOUT_S) == 0, self.log.read_text()[-6000:]
