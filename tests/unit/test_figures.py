@@ -35,7 +35,8 @@ def fluctuation(table: pl.DataFrame) -> Figure:
 
 def bonds(table: pl.DataFrame) -> Figure:
     found = bond_table(table)
-    return figures.bond_figure(found["length_angstrom"].to_numpy(), 1.42)
+    lengths = (found[name].to_numpy() for name in ("length_angstrom", "sigma_length_angstrom"))
+    return figures.bond_figure(*lengths, 115.0 + np.arange(9), 1.42)
 
 
 def triptych(table: pl.DataFrame) -> Figure:

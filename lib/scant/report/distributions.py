@@ -65,20 +65,27 @@ def sigma_figure(sigma_angstrom: np.ndarray, narrow: bool = False) -> Figure:
 
 
 @styled
-def bond_figure(length_angstrom: np.ndarray, ideal_angstrom: float | None, narrow: bool = False) -> Figure:
-    """Distribution of bond lengths between estimated positions; the ideal length as a line."""
-    figure, axes = one_panel(2.8, 5.6, narrow)
-    if length_angstrom.size == 0:
-        say(axes, "no bonds found")
-        return figure
-    low, high = np.nanpercentile(length_angstrom, [0.2, 99.8])
-    bins = np.linspace(low - 0.01, high + 0.01, 60).tolist()
-    label = f"found: mean {length_angstrom.mean():.3f} Å, sd {length_angstrom.std():.3f} Å"
-    axes.hist(length_angstrom, bins, histtype="stepfilled", color=SKY, alpha=0.6, label=label)
-    if ideal_angstrom is not None:
-        axes.axvline(ideal_angstrom, color=RED, linestyle="--", label=f"ideal lattice: {ideal_angstrom:.3f} Å")
-    axes.set(xlabel="bond length (Å)", ylabel="bonds")
-    figure.legend(loc="outside upper center", ncols=1 if narrow else 3)
+def bond_figure(
+    length_angstrom: np.ndarray, sigma_length_angstrom: np.ndarray, angle_deg: np.ndarray, ideal_angstrom: float, narrow: bool = False
+) -> Figure:
+    """Distributions of bond lengths, with the typical sigma of one, and of the angles between bonds; the ideal lattice as a line."""
+    figure, panels = row_of_panels(2, 2.9, narrow, 2.6)
+    known = sigma_length_angstrom[np.isfinite(sigma_length_angstrom)]
+    one = f", σ of one {np.median(known):.3f}" if known.size else ""
+    shown = (
+        ("a  bond lengths", "bond length", "Å", "bonds", length_angstrom, ideal_angstrom, 3, one),
+        ("b  bond angles", "bond angle", "°", "angles", angle_deg, 120.0, 1, ""),
+    )
+    for panel, (title, name, unit, what, values, ideal, digits, sigma) in zip(panels, shown):
+        if values.size == 0:
+            say(panel, f"no {what} found")
+            continue
+        low, high = np.nanpercentile(values, [0.2, 99.8])
+        margin = 0.02 * (high - low) + 1e-3
+        panel.hist(values, np.linspace(low - margin, high + margin, 60).tolist(), histtype="stepfilled", color=SKY, alpha=0.6)
+        panel.axvline(ideal, color=RED, linestyle="--")
+        panel.set(xlabel=f"{name} ({unit})", ylabel=what)
+        panel.set_title(f"{title}\n    mean {values.mean():.{digits}f}, sd {values.std():.{digits}f}{sigma} {unit}")
     return figure
 
 

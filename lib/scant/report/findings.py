@@ -59,7 +59,8 @@ class ReportInputs:
     with error_{x,y,z}_angstrom and sigma_{x,y,z}_angstrom; truth_scores: recall, precision, rmsd_3d_angstrom of each frame.
     dose_summary: `Threshold.summary()`. histograms: measured and simulated intensities in electrons. energy: (chains, moves) of
     the example frame. denoisers: tables of `compare_denoisers`. response: None without optics. ripple_powers:
-    `ripple_power_table` of all frames. surface: `surface_table` of all frames. viewer_frames: at most so many in the 3D view.
+    `ripple_power_table` of all frames. surface, bonds: `surface_table` and `sampled_bond_table` of all frames. viewer_frames: at most so
+    many in the 3D view.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ReportInputs:
     ripple_powers: pl.DataFrame | None = None
     defects: Defects | None = None
     surface: pl.LazyFrame | None = None
+    bonds: pl.LazyFrame | None = None
     viewer_frames: int = MAX_FRAMES
 
 
@@ -136,7 +138,10 @@ class Findings:
 
     @cached_property
     def bonds(self) -> pl.DataFrame:
-        return bond_table(self.sample_table)
+        """Bonds of the sampled frames: the run's own, whose sigma comes from samples of the posterior, where they are there."""
+        if self.inputs.bonds is None:
+            return bond_table(self.sample_table)
+        return self.inputs.bonds.filter(pl.col("frame").is_in([frame.frame for frame in self.sample])).collect()
 
     @cached_property
     def ripples(self) -> pl.DataFrame:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from scant.analysis.bonds import bond_angles_deg
 from scant.analysis.curvature import FrameCurvature, frame_curvature
-from scant.analysis.neighbours import FrameAtoms
+from scant.analysis.neighbours import FrameAtoms, geometric_positions
 from scant.analysis.ripples import spectrum_of_table
 from scant.analysis.strain import COMPONENTS, FrameStrain, frame_strain
 from scant.report import figures
@@ -120,13 +121,15 @@ def structure_section(found: Findings) -> Section | None:
     sigma = found.clean_sigma_angstrom
     caption = f"Stated σ of the positions, {format_number(len(sigma))} atoms of {n} frames; atoms with a flag (edge, defect) left out."
     pictures.append(Picture("sigma", partial(figures.sigma_figure, sigma), caption, "Histograms of sigma of x, y and z."))
-    caption = f"Bond lengths in {n} frames, pairs closer than 1.85 Å. " + (
-        "They are lengths between posterior means, which are smoother than the sheet: thermal motion is narrower here than in a snapshot."
+    caption = f"Bonds (pairs closer than 1.85 Å) and the angles between them in {n} frames; dashed: the ideal lattice. " + (
+        "They are those of posterior means, which are smoother than the sheet: thermal motion is narrower here than in a snapshot."
         if found.heights
-        else "Without heights these are lengths in the plane."
+        else "Without heights these are lengths and angles in the plane."
     )
-    draw = partial(figures.bond_figure, found.bonds["length_angstrom"].to_numpy(), found.lattice_angstrom / np.sqrt(3))
-    pictures.append(Picture("bonds", draw, caption, "Histogram of bond lengths beside the ideal length."))
+    length, sigma_length = (found.bonds[name].to_numpy() for name in ("length_angstrom", "sigma_length_angstrom"))
+    angles = [bond_angles_deg(geometric_positions(frame), found.pairs_of(frame.frame)) for frame in found.sample]
+    draw = partial(figures.bond_figure, length, sigma_length, np.concatenate(angles), found.lattice_angstrom / np.sqrt(3))
+    pictures.append(Picture("bonds", draw, caption, "Histograms of bond lengths and bond angles beside those of the ideal lattice."))
     return Section("structure", "Structure", "results", _annealing_words(found), pictures=tuple(pictures))
 
 

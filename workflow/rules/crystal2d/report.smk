@@ -32,6 +32,7 @@ rule report:
         atoms=product("atoms.parquet"),
         electronic=product("electronic.parquet"),
         surface=product("surface.parquet"),
+        bonds=product("bonds.parquet"),
         ripples=product("ripples.parquet"),
         defects=product("defects.parquet"),
         events=product("defect_events.parquet"),

@@ -23,10 +23,10 @@ def report(inputs, outputs, params, name):
     truth, scores = truth_errors(atoms, inputs.truth[0], calibration) if inputs.truth else (None, None)
     page = build_report(
         ReportInputs(
-            name=name,
-            atoms=atoms,
-            frames=frames,
-            calibration=calibration,
+            name,
+            atoms,
+            frames,
+            calibration,
             parameters=params.parameters,
             provenance={**read_provenance(inputs.atoms), "seed": params.seed},
             md=read_table(inputs.md),
@@ -41,7 +41,7 @@ def report(inputs, outputs, params, name):
             histograms=examples.histograms(frame, atoms),
             energy=energy,
             ripple_powers=read_table(inputs.ripples),
-            surface=pl.scan_parquet(inputs.surface),
+            **{table: pl.scan_parquet(getattr(inputs, table)) for table in ("surface", "bonds")},
             defects=Defects(read_table(inputs.defects), read_table(inputs.events), inner_area_angstrom2(FieldOfView.of(calibration))),
             response=Response(pl.scan_parquet(inputs.electronic), read_tables(inputs.sums)) if inputs.sums else None,
             denoisers=tuple(read_table(table) for table in inputs.denoisers) if inputs.denoisers else None,
