@@ -58,7 +58,10 @@ TABLES = {
             "id_a": ("", "one atom, as `id` in atoms.parquet"),
             "id_b": ("", "the other"),
             "length_angstrom": ("A", "distance between the two estimates; in the plane where heights are unknown"),
-            "sigma_length_angstrom": ("A", "its standard deviation from the atoms' sigmas"),
+            "sigma_length_angstrom": (
+                "A",
+                "its standard deviation over samples of the posterior; without heights, of independent atoms",
+            ),
             "length_corrected_angstrom": ("A", "freed of the bias that noise or a posterior's spread gives a length"),
             "pi_bond_order": ("", "pi bond order of the tight-binding ground state; null without heights or for other elements than C"),
             "sigma_pi_bond_order": ("", "its standard deviation over samples of the posterior"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scant.imaging.binning import binned, blur_envelope_b_angstrom2, on_coarser_pixels, on_finer_pixels
+from scant.imaging.binning import band_limited, on_coarser_pixels, on_finer_pixels
 from scant.imaging.reciprocal import find_lattice
 from scant.physics.detector import counts_with_noise
 from scant.physics.optics import Optics
@@ -19,30 +19,28 @@ from scipy.spatial import cKDTree
 OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2)
 
 
-@pytest.mark.parametrize(("shape", "factor"), [((7, 9), 2), ((8, 6), 3), ((5, 5), 1)])
-def test_means_are_over_the_good_pixels_of_each_square(shape, factor):
+@pytest.mark.parametrize(("shape", "factor"), [((70, 93), 2), ((81, 60), 3), ((50, 50), 1)])
+def test_waves_pass_unchanged_and_noise_stays_white(shape, factor):
+    """A wave of 0.8 of the coarse limit against the wave itself on the coarse pixels' places; a few masked pixels change it little."""
     rng = np.random.default_rng(1)
-    image, mask = rng.normal(size=shape), rng.random(shape) > 0.4
-    mean, count = binned(image, mask, factor)
-    assert mean.shape == tuple(-(-side // factor) for side in shape)
-    for (y, x), value in np.ndenumerate(mean):
-        square = np.s_[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
-        good = image[square][mask[square]]
-        assert count[y, x] == good.size
-        assert value == pytest.approx(good.mean() if good.size else 0.0)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    wave = lambda y, x: np.cos(np.pi * 0.8 / factor * (0.6 * (y + 0.3) + 0.8 * x))  # noqa: E731
+    mask = rng.random(shape) > 0.01
+    coarse, count = band_limited(np.where(mask, wave(y, x), 1e3), mask, factor)
+    assert coarse.shape == tuple(-(-side // factor) for side in shape)
+    assert count.sum() == mask.sum() and count.max() == factor**2
+    rows, columns = (on_finer_pixels(np.arange(n, dtype=float), factor) for n in coarse.shape)
+    inner = np.s_[4:-4, 4:-4]
+    assert np.median(np.abs(coarse - wave(*np.meshgrid(rows, columns, indexing="ij")))[inner]) < 0.03
+    noise, _ = band_limited(rng.normal(size=(300, 300)), np.ones((300, 300), dtype=bool), factor)
+    assert noise.std() == pytest.approx(1 / factor, rel=0.02)
+    assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.02
 
 
 def test_positions_go_to_coarser_pixels_and_back():
     positions = np.array([[0.0, 0.0], [1.0, 3.0], [10.5, 2.25]])
     np.testing.assert_allclose(on_coarser_pixels(np.array([[0.5, 2.5]]), 2), [[0.0, 1.0]])
     np.testing.assert_allclose(on_finer_pixels(on_coarser_pixels(positions, 3), 3), positions)
-
-
-def test_the_blur_is_that_of_the_mean():
-    """Of waves that the lattice has, up to the second order of graphene."""
-    for k_per_angstrom in (0.2, 0.47, 0.81):
-        wave = np.exp(2j * np.pi * k_per_angstrom * 0.2 * np.arange(2))
-        assert np.exp(-blur_envelope_b_angstrom2(2, 0.2) * k_per_angstrom**2 / 4) == pytest.approx(abs(wave.mean()), abs=0.006)
 
 
 @pytest.mark.parametrize("pixel_size_angstrom", [0.2, 0.13])
@@ -59,7 +57,7 @@ def test_coarse_pixels_find_what_fine_ones_find(pixel_size_angstrom, monkeypatch
     settings = LocaliseSettings(lattice, bad, 0.5, 1.0, 3.0, replace(OPTICS, defocus_angstrom=-37.0))
     found = {}
     for size in (0.42, 0.01):
-        monkeypatch.setattr(localising, "DETECTION_PIXEL_ANGSTROM", size)
+        monkeypatch.setattr(localising, "COARSEST_PIXEL_ANGSTROM", size)
         columns = localise_columns(frames[2], frames.mean(axis=0), 5, settings)
         found[size] = np.column_stack([columns["x_px"], columns["y_px"]])[columns["in_view"]] * pixel_size_angstrom
     coarse, fine = found.values()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scant.imaging.binning import on_finer_pixels
 from scant.imaging.fit import Fit, Observation, Springs, refine
 from scant.imaging.template import Template
 
@@ -47,13 +46,6 @@ class Detection:
     @property
     def template(self) -> Template:
         return self.fit.template
-
-    def enlarged(self, factor: int) -> Detection:
-        """The detection on pixels `factor` times finer; `fit` stays that of the coarse image."""
-        return replace(
-            self, positions_px=on_finer_pixels(self.positions_px, factor), reference_px=on_finer_pixels(self.reference_px, factor),
-            vacancies_px=on_finer_pixels(self.vacancies_px, factor), turned_px=on_finer_pixels(self.turned_px, factor),
-        )  # fmt: skip
 
     def springs(self, bond_px: float) -> Springs:
         """Springs to the smooth lattice, free around defects."""

@@ -141,8 +141,8 @@ def refine(
         residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
         force, stiffness, _ = spring_force(positions, springs)
         force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current)[:, 1:]
-        # the second step is small: its matrix serves the later ones and the errors
-        if step < 2:
+        # the later steps are small: one matrix serves them and the errors
+        if step < (2 if template is None else 1):
             visible = visible_weight(positions, observation.weight, current)
             coupling = overlaps(positions, pattern.pairs, visible, current)[:, 1:, 1:]
             normal = pattern.matrix(coupling * (amplitude[first] * amplitude[second])[:, None, None], stiffness, ridge)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from scant.errors import InputError
+from scant.imaging.binning import on_finer_pixels
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_EDGE, FLAG_OUTSIDE, FLAG_UNCERTAIN, Detection
 from scant.imaging.detect import detect_atoms
 from scant.imaging.fit import BLOCK_REACH, Fit, Observation, fit_template, observe, refine
@@ -64,6 +65,14 @@ class Localised:
     def in_view(self) -> Bool:
         """(n,) atoms whose centre lies in the field of view."""
         return np.asarray((self.flag & FLAG_OUTSIDE) == 0)
+
+    def enlarged(self, factor: int) -> Localised:
+        """The same atoms on pixels `factor` times finer."""
+        x_px, y_px, vacancies_px = (on_finer_pixels(positions, factor) for positions in (self.x_px, self.y_px, self.vacancies_px))
+        return replace(
+            self, x_px=x_px, y_px=y_px, vacancies_px=vacancies_px,
+            sigma_x_px=self.sigma_x_px * factor, sigma_y_px=self.sigma_y_px * factor,
+        )  # fmt: skip
 
 
 def localise_frame(

@@ -76,7 +76,7 @@ class Lattice2D:
         """(2, 2): rows b1, b2 with a_i . b_j = delta_ij."""
         return np.asarray(np.linalg.inv(self.vectors_px).T)
 
-    def binned(self, factor: int) -> Lattice2D:
+    def coarser(self, factor: int) -> Lattice2D:
         """The same lattice on pixels that are `factor` times coarser."""
         return replace(
             self, a1_px=self.a1_px / factor, a2_px=self.a2_px / factor, sigma_px=self.sigma_px / factor,

@@ -121,15 +121,9 @@ def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Templat
 
     `visible` (n,) is each atom's mean pixel weight; the pair gets the geometric mean.
     """
-    d = positions_px[pairs[:, 1]] - positions_px[pairs[:, 0]]
-    nodes = np.arange(template.overlap_e2.shape[1]) * template.overlap_step_px2
-    c, slope, bend = (np.interp((d**2).sum(axis=1), nodes, row, right=0.0) for row in template.overlap_e2)
     out = np.empty((len(pairs), 3, 3))
-    out[:, 0, 0] = c
-    # C depends on r_j - r_i: d/dx_i = -dC/dd, d/dx_j = +dC/dd, and d2/dx_i dx_j = -d2C/dd2
-    out[:, 1:, 0], out[:, 0, 1:] = -slope[:, None] * d, slope[:, None] * d
-    out[:, 1:, 1:] = -(slope[:, None, None] * np.eye(2) + bend[:, None, None] * d[:, :, None] * d[:, None, :])
-    return out * np.sqrt(visible[pairs[:, 0]] * visible[pairs[:, 1]])[:, None, None]
+    _overlaps(positions_px, pairs, visible, template.overlap_e2, template.overlap_step_px2, out)
+    return out
 
 
 def visible_weight(positions_px: Array, weight: Array, template: Template) -> Array:
@@ -203,3 +197,24 @@ def _visible(positions, weight, profile, step, radius, out):
                     if 0 <= y < weight.shape[0] and 0 <= x < weight.shape[1]:
                         seen += square * weight[y, x]
         out[n] = seen / total if total > 0 else 0.0
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _overlaps(positions, pairs, visible, tables, step, out):
+    """C depends on r_j - r_i: d/dx_i = -dC/dd, d/dx_j = +dC/dd, and d2/dx_i dx_j = -d2C/dd2."""
+    last = tables.shape[1] - 1
+    for n in range(pairs.shape[0]):
+        a, b = pairs[n, 0], pairs[n, 1]
+        dx, dy = positions[b, 0] - positions[a, 0], positions[b, 1] - positions[a, 1]
+        s = (dx * dx + dy * dy) / step
+        i = int(s)
+        seen = np.sqrt(visible[a] * visible[b]) if i < last else 0.0
+        i = min(i, last - 1)
+        u = s - i
+        c = seen * (tables[0, i] + u * (tables[0, i + 1] - tables[0, i]))
+        slope = seen * (tables[1, i] + u * (tables[1, i + 1] - tables[1, i]))
+        bend = seen * (tables[2, i] + u * (tables[2, i + 1] - tables[2, i]))
+        out[n, 0, 0] = c
+        out[n, 1, 0], out[n, 2, 0], out[n, 0, 1], out[n, 0, 2] = -slope * dx, -slope * dy, slope * dx, slope * dy
+        out[n, 1, 1], out[n, 2, 2] = -slope - bend * dx * dx, -slope - bend * dy * dy
+        out[n, 1, 2] = out[n, 2, 1] = -bend * dx * dy

@@ -8,6 +8,7 @@ C479). The gradient is the derivative of the spread sums themselves, so energy a
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numba
@@ -78,9 +79,14 @@ def _hermitian_column(column: Any) -> Any:
     return 0.5 * (column + np.conj(mirrored))
 
 
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(200)
+
+
 def _kernel_transform(k_per_cell: np.ndarray, beta: float) -> np.ndarray:
     """Fourier transform of the kernel in cells, by Gauss-Legendre quadrature."""
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = _quadrature()
     half = KERNEL_WIDTH / 2
     kernel = np.exp(beta * (np.sqrt(1 - nodes**2) - 1))
     return half * (np.cos(2 * np.pi * np.asarray(k_per_cell)[:, None] * half * nodes) * kernel * weights).sum(axis=1)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from scant.imaging.binning import binned, blur_envelope_b_angstrom2
-from scant.imaging.candidates import Detection
+from scant.imaging.binning import band_limited
 from scant.imaging.detect import detect_atoms
-from scant.imaging.localise import localise_frame
+from scant.imaging.localise import Localised, localise_frame
 from scant.imaging.model_atoms import model_atoms
 from scant.imaging.reciprocal import Lattice2D
 from scant.imaging.template import TemplateBasis, optical_basis
@@ -26,8 +25,8 @@ SITES: dict[str, pl.DataType | type[pl.DataType]] = {
     "neighbour_0": pl.Int64, "neighbour_1": pl.Int64, "neighbour_2": pl.Int64,
 }  # fmt: skip
 ELEMENT, TRANSFER_STEPS, PAD_ANGSTROM = "C", 400, 8.0
-# Pixels no coarser than this for detection: an aperture of 1.25 / A passes nothing finer.
-DETECTION_PIXEL_ANGSTROM = 0.42
+# Pixels no coarser than this: an aperture of 1.25 / A passes nothing finer.
+COARSEST_PIXEL_ANGSTROM = 0.42
 ESTIMATES = ("x_px", "y_px", "sigma_x_px", "sigma_y_px", "p_atom", "pcd", "sigma_pcd", "amplitude_e", "background_e", "flag", "in_view")
 
 
@@ -57,9 +56,7 @@ def localise_columns(
     if settings.optics is None:
         located = localise_frame(image_e, variance_e2, mask, lattice, detection_image=detection_image)
     else:
-        detection = _detected(detection_image, variance_e2 / n_averaged, settings, settings.optics)
-        basis = _Sight(settings.optics, lattice.pixel_size_angstrom).basis(lattice.bond_px)
-        located = localise_frame(image_e, variance_e2, mask, lattice, detection=detection, basis=basis)
+        located = _located(image_e, detection_image, variance_e2, n_averaged, settings, settings.optics)
     model = model_atoms(located, (image_e.shape[0], image_e.shape[1]), settings.margin_angstrom / lattice.pixel_size_angstrom)
     columns: dict[str, np.ndarray] = {"atom": np.arange(len(model.keep))}
     columns |= {name: getattr(located, name)[model.keep] for name in ESTIMATES}
@@ -68,17 +65,18 @@ def localise_columns(
     return columns | {f"neighbour_{n}": model.neighbours[:, n] for n in range(3)}
 
 
-def _detected(image_e: np.ndarray, variance_e2: float, settings: LocaliseSettings, optics: Optics) -> Detection:
-    """Atoms detected on pixels that are as coarse as the aperture allows: finer ones cost time, and decide nothing."""
-    fine = settings.lattice.pixel_size_angstrom
-    factor = max(1, int(DETECTION_PIXEL_ANGSTROM / fine))
-    lattice = settings.lattice.binned(factor)
-    blurred = replace(optics, envelope_b_angstrom2=optics.envelope_b_angstrom2 + blur_envelope_b_angstrom2(factor, fine))
-    sight = _Sight(blurred, lattice.pixel_size_angstrom)
-    image, count = binned(image_e, ~settings.bad, factor)
-    basis, variance = sight.basis(lattice.bond_px), variance_e2 / np.maximum(count, 1)
-    found = detect_atoms(image, lattice, variance_e2=variance, mask=count > 0, basis=basis, simulate=sight.flat_image)
-    return found.enlarged(factor)
+def _located(
+    image_e: np.ndarray, mean_e: np.ndarray, variance_e2: float, n_averaged: int, settings: LocaliseSettings, optics: Optics
+) -> Localised:
+    """Atoms detected on the mean and fitted to the frame, both on pixels as coarse as the aperture allows."""
+    factor = max(1, int(COARSEST_PIXEL_ANGSTROM / settings.lattice.pixel_size_angstrom))
+    lattice = settings.lattice.coarser(factor)
+    sight = _Sight(optics, lattice.pixel_size_angstrom)
+    basis = sight.basis(lattice.bond_px)
+    (image, count), (mean, _) = (band_limited(frame, ~settings.bad, factor) for frame in (image_e, mean_e))
+    mask, variance = count > 0, variance_e2 / np.maximum(count, 1)
+    detection = detect_atoms(mean, lattice, variance_e2=variance / n_averaged, mask=mask, basis=basis, simulate=sight.flat_image)
+    return localise_frame(image, variance, mask, lattice, detection=detection, basis=basis).enlarged(factor)
 
 
 @dataclass(frozen=True)
