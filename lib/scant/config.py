@@ -88,6 +88,11 @@ class DenoiseSettings(Leaf):
         description="own BM3D, PyPI bm3d (non-commercial licence), a dictionary learned from the movie (K-SVD), "
         "a U-Net trained on simulated images (PyTorch), or none",
     )
+    coarse_pixels: bool = Field(
+        False,
+        description="bm3d with known optics: on pixels as coarse as the aperture allows; 4 dB more gain in a quarter of the time, but 2 "
+        "to 5 dB less within 1 A of a vacancy",
+    )
 
 
 class TrainSettings(Leaf):

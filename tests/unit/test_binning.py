@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scant.imaging.binning import band_limited, on_coarser_pixels, on_finer_pixels
+from scant.imaging import binning
+from scant.imaging.binning import band_limited, on_coarser_pixels, on_fine_grid, on_finer_pixels
 from scant.imaging.reciprocal import find_lattice
 from scant.physics.detector import counts_with_noise
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, relative_image, true_frames
 from scant.rng import stream
-from scant.stages import localising
 from scant.stages.localising import LocaliseSettings, localise_columns
 from scipy.spatial import cKDTree
 
@@ -37,6 +37,12 @@ def test_waves_pass_unchanged_and_noise_stays_white(shape, factor):
     assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.02
 
 
+def test_the_fine_grid_gets_its_own_image_back():
+    coarse = np.random.default_rng(2).normal(size=(12, 9))
+    again, _ = band_limited(on_fine_grid(coarse, 3), np.ones((36, 27), dtype=bool), 3)
+    np.testing.assert_allclose(again, coarse, atol=1e-12)
+
+
 def test_positions_go_to_coarser_pixels_and_back():
     positions = np.array([[0.0, 0.0], [1.0, 3.0], [10.5, 2.25]])
     np.testing.assert_allclose(on_coarser_pixels(np.array([[0.5, 2.5]]), 2), [[0.0, 1.0]])
@@ -57,7 +63,7 @@ def test_coarse_pixels_find_what_fine_ones_find(pixel_size_angstrom, monkeypatch
     settings = LocaliseSettings(lattice, bad, 0.5, 1.0, 3.0, replace(OPTICS, defocus_angstrom=-37.0))
     found = {}
     for size in (0.42, 0.01):
-        monkeypatch.setattr(localising, "COARSEST_PIXEL_ANGSTROM", size)
+        monkeypatch.setattr(binning, "COARSEST_PIXEL_ANGSTROM", size)
         columns = localise_columns(frames[2], frames.mean(axis=0), 5, settings)
         found[size] = np.column_stack([columns["x_px"], columns["y_px"]])[columns["in_view"]] * pixel_size_angstrom
     coarse, fine = found.values()

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from honeycomb_images import draw, honeycomb
 from scant.errors import InputError
+from scant.imaging.binning import band_limited
 from scant.imaging.calibration import References, calibrate
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.denoise import bm3d
 from scant.imaging.denoise.bm3d_kernels import biorthogonal_matrix, dct_matrix
+from scant.imaging.denoise.coarser import _low_frequencies
 from scant.imaging.denoise.coloured import coefficient_variances, stronger_filters
 
 BLUR_PX = 0.6
@@ -35,6 +37,14 @@ def test_variances_are_those_of_transformed_patches(matrix: np.ndarray) -> None:
     noise = coloured((800, 800), 1).reshape(100, 8, 100, 8).swapaxes(1, 2).reshape(-1, 8, 8)
     measured = (matrix @ noise @ matrix.T).var(axis=0)
     np.testing.assert_allclose(measured, coefficient_variances(matrix, spectrum(32)), rtol=0.08, atol=0.02)
+
+
+def test_coarser_pixels_know_the_low_frequencies() -> None:
+    """Noise smoothed by the camera, on pixels twice as coarse: the spectrum's own middle, as measured on it."""
+    coarse, _ = band_limited(coloured((1024, 1024), 3), np.ones((1024, 1024), dtype=bool), 2)
+    patches = (2 * coarse).reshape(64, 8, 64, 8).swapaxes(1, 2).reshape(-1, 8, 8)
+    measured = (dct_matrix() @ patches @ dct_matrix().T).var(axis=0)
+    np.testing.assert_allclose(measured, coefficient_variances(dct_matrix(), _low_frequencies(spectrum(64), 2)), rtol=0.1, atol=0.02)
 
 
 def test_bm3d_takes_out_what_white_noise_would_have_left() -> None:

@@ -7,6 +7,13 @@ from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
 FILL_REACH_PX = 2
+# Pixels no coarser than this: an aperture of 1.25 / A passes nothing finer.
+COARSEST_PIXEL_ANGSTROM = 0.42
+
+
+def coarser_by(pixel_size_angstrom: float) -> int:
+    """How many times coarser pixels may be where the image is one of known optics."""
+    return max(1, int(COARSEST_PIXEL_ANGSTROM / pixel_size_angstrom))
 
 
 def band_limited(image: NDArray[np.floating], mask: NDArray[np.bool_], factor: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -20,6 +27,13 @@ def band_limited(image: NDArray[np.floating], mask: NDArray[np.bool_], factor: i
     rows, columns = (side // factor for side in whole.shape)
     count = good.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
     return idctn(dctn(whole, norm="ortho")[:rows, :columns], norm="ortho") / factor, count
+
+
+def on_fine_grid(coarse: NDArray[np.floating], factor: int) -> NDArray[np.float64]:
+    """The inverse of `band_limited` for what has no finer detail: (H, W) -> (factor H, factor W)."""
+    spectrum = np.zeros([factor * side for side in coarse.shape])
+    spectrum[: coarse.shape[0], : coarse.shape[1]] = factor * dctn(coarse, norm="ortho")
+    return np.asarray(idctn(spectrum, norm="ortho"))
 
 
 def _filled(image: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.floating]:

@@ -16,7 +16,8 @@ from scant.imaging.hits import find_hits, inpaint
 from scant.imaging.photon_transfer import relative_noise_power
 from scant.imaging.temporal import MAD_TO_SIGMA
 
-SPECTRUM_SIDE = 32
+# Enough for patches of 8 pixels that are eight times coarser.
+SPECTRUM_SIDE = 128
 LOWEST_FLAT_GAIN, HIGHEST_FLAT_GAIN = 0.2, 5.0
 _FIT_BLOCK_PX = 8
 _BACKGROUND_BLOCK_PX = 16
@@ -43,7 +44,7 @@ class Detector:
 
     @property
     def noise_spectrum(self) -> np.ndarray | None:
-        """Relative noise power (32, 32) at the frequencies np.fft.fftfreq(32); None where the noise is white."""
+        """Relative noise power (128, 128) at the frequencies np.fft.fftfreq(128); None where the noise is white."""
         return relative_noise_power(self.noise_shape, SPECTRUM_SIDE) if np.any(self.noise_shape) else None
 
 

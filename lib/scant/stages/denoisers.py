@@ -10,6 +10,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import polars as pl
 from scipy.spatial import cKDTree
 
 from scant.errors import CalibrationError, InputError
-from scant.imaging.denoise import bm3d
+from scant.imaging.binning import coarser_by
 from scant.imaging.denoise.anscombe import destabilise, stabilise
 from scant.imaging.denoise.backends import pypi_bm3d
+from scant.imaging.denoise.coarser import bm3d_coarser
 from scant.imaging.denoise.ksvd import ksvd_denoise, learn_dictionary
 from scant.imaging.denoise.linear import gaussian_of_least_risk, radial_wiener
 from scant.imaging.denoise.unet import Weights, unet_denoise
@@ -45,10 +47,14 @@ REAL = {"method": pl.String, "residual_correlation": pl.Float64, "agreement": pl
 Filter = Callable[[np.ndarray], np.ndarray]
 
 
-def filters(learned: dict[str, Weights], with_package: bool) -> dict[str, Filter]:
-    """Denoisers of stabilised images by name. learned: {"ksvd": ..., "unet": ...}, those that are there; with_package: PyPI bm3d too."""
+def filters(learned: dict[str, Weights], with_package: bool, coarser: int) -> dict[str, Filter]:
+    """Denoisers of stabilised images by name. learned: {"ksvd": ..., "unet": ...}, those that are there; with_package: PyPI bm3d too;
+    BM3D on pixels `coarser` times so large too, where that is more than one.
+    """
     found: dict[str, Filter] = {"single frame": np.asarray, "Gaussian": gaussian_of_least_risk, "radial Wiener": radial_wiener}
-    found["BM3D"] = _bm3d
+    found["BM3D"] = partial(bm3d_coarser, factor=1)
+    if coarser > 1:
+        found["BM3D, coarse pixels"] = partial(bm3d_coarser, factor=coarser)
     if with_package:
         found["PyPI bm3d"] = _package
     if "ksvd" in learned:
@@ -56,10 +62,6 @@ def filters(learned: dict[str, Weights], with_package: bool) -> dict[str, Filter
     if "unet" in learned:
         found["U-Net"] = _Learned(unet_denoise, learned["unet"])
     return found
-
-
-def _bm3d(image: np.ndarray) -> np.ndarray:
-    return bm3d(image, 1.0)
 
 
 def _package(image: np.ndarray) -> np.ndarray:
@@ -86,7 +88,7 @@ def compare_simulated(settings: PairSettings, unet: Weights | None, with_package
         noise = {"read_noise_e": settings.read_noise_e, "excess_noise": settings.excess_noise}
         dictionary = learn_dictionary([stabilise(m[0][n], **noise) for m in movies for n in range(WINDOW)], stream(seed, "denoisers-ksvd"))
         learned: dict[str, Weights] = {"ksvd": {"dictionary": dictionary}} | ({} if unet is None else {"unet": unet})
-        chosen = filters(learned, with_package)
+        chosen = filters(learned, with_package, coarser_by(settings.pixel_size_angstrom))
         costs = costs or {name: cost(function) for name, function in chosen.items()}
         for name, function in chosen.items():
             images = [destabilise(function(stabilise(m[0][0], **noise)), **noise) for m in movies]

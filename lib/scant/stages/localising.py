@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from scant.imaging.binning import band_limited
+from scant.imaging.binning import band_limited, coarser_by
 from scant.imaging.detect import detect_atoms
 from scant.imaging.localise import Localised, localise_frame
 from scant.imaging.model_atoms import model_atoms
@@ -25,8 +25,6 @@ SITES: dict[str, pl.DataType | type[pl.DataType]] = {
     "neighbour_0": pl.Int64, "neighbour_1": pl.Int64, "neighbour_2": pl.Int64,
 }  # fmt: skip
 ELEMENT, TRANSFER_STEPS, PAD_ANGSTROM = "C", 400, 8.0
-# Pixels no coarser than this: an aperture of 1.25 / A passes nothing finer.
-COARSEST_PIXEL_ANGSTROM = 0.42
 ESTIMATES = ("x_px", "y_px", "sigma_x_px", "sigma_y_px", "p_atom", "pcd", "sigma_pcd", "amplitude_e", "background_e", "flag", "in_view")
 
 
@@ -69,7 +67,7 @@ def _located(
     image_e: np.ndarray, mean_e: np.ndarray, variance_e2: float, n_averaged: int, settings: LocaliseSettings, optics: Optics
 ) -> Localised:
     """Atoms detected on the mean and fitted to the frame, both on pixels as coarse as the aperture allows."""
-    factor = max(1, int(COARSEST_PIXEL_ANGSTROM / settings.lattice.pixel_size_angstrom))
+    factor = coarser_by(settings.lattice.pixel_size_angstrom)
     lattice = settings.lattice.coarser(factor)
     sight = _Sight(optics, lattice.pixel_size_angstrom)
     basis = sight.basis(lattice.bond_px)

@@ -53,7 +53,9 @@ rule denoise:
     input:
         stack=product("averaged/{block}.zarr"),
         frames=product("average/{block}.parquet"),
+        dataset=product("ingest/facts.json"),
         detector=product("calibrate/detector.npz"),
+        detector_facts=product("calibrate/detector.json"),
         learned=product(LEARNED[CONFIG.denoise.method]) if CONFIG.denoise.method in LEARNED else [],
     output:
         stack=stack("denoised"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scant.imaging.binning import coarser_by
 from scant.imaging.temporal import sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
@@ -38,7 +39,8 @@ def compare(inputs, outputs, params, name):
     firsts = [usable[n] for n in sample_frames(len(usable) - 1, PAIRS)]
     pairs = [tuple(_middle(corrected(frame)) for frame in (first, usable[usable.index(first) + 1])) for first in firsts]
     noise = {"read_noise_e": detector.read_noise_e, "excess_noise": detector.excess_noise}
-    real = compare_real(pairs, filters(learned, with_package), noise)
+    coarser = coarser_by(read_json(inputs.detector_facts)["pixel_size_angstrom"]) if facts["optics"] else 1
+    real = compare_real(pairs, filters(learned, with_package, coarser), noise)
     write_table(outputs.real, real, provenance)
     page = denoisers_page(name, simulated, real)
     Path(outputs.page).write_text(render_page(page), encoding="utf-8")

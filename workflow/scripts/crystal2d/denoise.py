@@ -1,5 +1,6 @@
 """Denoise one block of averaged frames."""
 
+from scant.imaging.binning import coarser_by
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, image_and_noise
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
@@ -10,7 +11,7 @@ from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, PerFrame, StackFrames, StoredTask
 from scant.io.workers import map_frames
 from scant.provenance import record
-from scant.stages.calibration import read_arrays, read_detector
+from scant.stages.calibration import read_arrays, read_detector, read_json
 
 
 def denoise(inputs, outputs, params, block, threads):
@@ -28,7 +29,9 @@ def denoise(inputs, outputs, params, block, threads):
     learned = read_arrays(inputs.learned) if inputs.learned else None
     provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
-    constants = {"method": params.settings["method"], "learned": learned, "spectrum": detector.noise_spectrum}
+    coarse = params.settings["coarse_pixels"] and read_json(inputs.dataset)["optics"]
+    coarser = coarser_by(read_json(inputs.detector_facts)["pixel_size_angstrom"]) if coarse else 1
+    constants = {"method": params.settings["method"], "learned": learned, "spectrum": detector.noise_spectrum, "coarser": coarser}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
     done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, **params.workers)
     finish_stack(outputs.stack, [written for written, _ in done.values()])

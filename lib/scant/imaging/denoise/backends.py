@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from scant.errors import ConfigError
 from scant.imaging.denoise.anscombe import destabilise, stabilise
-from scant.imaging.denoise.bm3d_filter import bm3d, check_finite
+from scant.imaging.denoise.bm3d_filter import check_finite
+from scant.imaging.denoise.coarser import bm3d_coarser
 from scant.imaging.denoise.ksvd import ksvd_denoise
 from scant.imaging.denoise.unet import Weights, unet_denoise
 
@@ -48,13 +49,14 @@ def denoise_frame(
     excess_noise: float,
     learned: Weights | None = None,
     spectrum: npt.NDArray | None = None,
+    coarser: int = 1,
 ) -> DenoisedFrame:
     """The frame (y, x) in electrons, noise variance ``excess_noise * mean + read_noise_e**2`` e^2, denoised.
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
     method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
     takes learned["dictionary"] of `ksvd.learn_dictionary`, 'unet' the weights of `unet.train_unet`. 'bm3d' alone knows of noise that is not
-    white, whose relative `spectrum` is that of `bm3d_filter.bm3d`.
+    white, whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so large (`binning.coarser_by`).
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -65,7 +67,7 @@ def denoise_frame(
     noise_sd = diagonal_noise_sd(stabilised)
     if method == "none":
         return DenoisedFrame(np.asarray(image_e, dtype=np.float32), method, noise_sd)
-    denoised = bm3d(stabilised, 1.0, spectrum=spectrum) if method == "bm3d" else _denoised(stabilised, method, learned)
+    denoised = bm3d_coarser(stabilised, coarser, spectrum) if method == "bm3d" else _denoised(stabilised, method, learned)
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
 
 
