@@ -9,9 +9,10 @@ import pytest
 from honeycomb_images import draw, honeycomb, in_view, noisy
 from scant.errors import InputError
 from scant.imaging import fit as fitting
+from scant.imaging.local_inverse import _alike, local_inverse
 from scant.imaging.localise import Localised, hexagon_centres, localise_frame
 from scant.imaging.model_atoms import model_atoms
-from scant.imaging.normal_equations import Pattern, local_inverse, neighbour_pairs
+from scant.imaging.normal_equations import Pattern, neighbour_pairs
 from scant.imaging.reciprocal import Lattice2D, find_lattice
 from scipy.spatial import cKDTree
 
@@ -80,6 +81,10 @@ def test_local_inverse_agrees_with_the_full_inverse() -> None:
     ratio = np.sqrt(np.stack([local[:, 0, 0], local[:, 1, 1]], axis=1))[view] / exact[view]
     assert ratio.min() > 0.85
     assert ratio.max() < 1.01
+    alike = _alike(fit.normal, 2)
+    assert alike.sum() > 100
+    np.testing.assert_allclose(np.sqrt(local[alike, 0, 0]) / exact[alike, 0], 1, atol=0.02)
+    assert np.sqrt(local[alike, 0, 0] / full.diagonal()[::2][alike]).mean() == pytest.approx(1, abs=0.003)
 
 
 def test_pattern_puts_blocks_where_a_dense_sum_does() -> None:

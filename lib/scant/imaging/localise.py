@@ -13,8 +13,8 @@ from scant.imaging.binning import on_finer_pixels
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_EDGE, FLAG_OUTSIDE, FLAG_UNCERTAIN, Detection
 from scant.imaging.detect import detect_atoms
 from scant.imaging.fit import BLOCK_REACH, Fit, Observation, fit_template, observe, refine
+from scant.imaging.local_inverse import local_inverse
 from scant.imaging.missing import Simulator
-from scant.imaging.normal_equations import local_inverse
 from scant.imaging.occupancy import atom_amplitudes
 from scant.imaging.reciprocal import Lattice2D
 from scant.imaging.sites import WEAK_FIELD, hollow_grid

@@ -11,8 +11,9 @@ from scipy.special import expit
 
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_UNCERTAIN, Detection, refitted, without
 from scant.imaging.fit import BLOCK_REACH, Fit, Observation
+from scant.imaging.local_inverse import local_inverse
 from scant.imaging.missing import AtomKernels, missing_scores
-from scant.imaging.normal_equations import local_inverse, neighbour_pairs, solved
+from scant.imaging.normal_equations import neighbour_pairs, solved
 from scant.imaging.template import overlaps, responses, visible_weight
 
 Array = NDArray[np.float64]
