@@ -180,7 +180,7 @@ def test_json_cannot_end_its_script_element():
 
 def test_two_dimensional_data_say_what_is_missing(hostile_html):
     assert "Heights are missing: the optics are not known" in hostile_html
-    assert "give voltage_kV, cs_um, defocus_angstrom" in hostile_html
+    assert "They need voltage_kV, cs_um and defocus_angstrom in acquisition.yaml" in hostile_html
     for name in ("figure-heights", "figure-curvature", "figure-ripples", "figure-md", "figure-dose"):
         assert name not in hostile_html
     for name in ("figure-strain", "figure-bonds", "figure-sigma"):

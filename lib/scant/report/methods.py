@@ -80,9 +80,10 @@ def limits(frames: pl.DataFrame, calibration: dict[str, Any], heights: bool) -> 
     found = []
     if not heights:
         found.append(
-            "Two-dimensional report: heights, their uncertainty, curvature, ripples and the out-of-plane strain are missing, because "
-            "the optics are not known. Next step: give voltage_kV, cs_um, defocus_angstrom and focal_spread_angstrom in acquisition.yaml."
+            "Two-dimensional report: heights, their uncertainty, curvature, ripples and the out-of-plane strain are missing. They need "
+            "voltage_kV, cs_um and defocus_angstrom in acquisition.yaml, and a material with an interatomic prior."
         )
+    found += [f"{line[:1].upper()}{line[1:]}." for line in calibration.get("missing", ())]
     failed_gates = [str(gate.get("name")) for gate in calibration.get("gates", ()) if not gate.get("passed")]
     if failed_gates:
         found.append(f"Quality gates failed: {', '.join(failed_gates)}. Numbers that depend on them need care.")
