@@ -32,7 +32,7 @@ SPRING_ALONG_PER_ANGSTROM2 = 1200.0
 SPRING_ACROSS_PER_ANGSTROM2 = 250.0
 RIDGE_PER_ANGSTROM2 = 1.0
 # Of a Gauss-Newton step that is corrected by the next one.
-STEP_TOLERANCE = 1e-3
+STEP_TOLERANCE = 1e-2
 # Side, in bond lengths, of the middle of a frame that settles what all atoms share: ten thousand of them are more than enough.
 FACTS_BONDS = 120.0
 
