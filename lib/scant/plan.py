@@ -59,7 +59,7 @@ RATES = {
     "align": Rate("align_pairs", "dataset", 0.9),
     "average": Rate("average", "block", 1.2, mpx_s=0.0035, spread=True),
     "denoise": Rate("denoise", "block", 1.5, mpx_s=0.3, spread=True),
-    "localise": Rate("localise", "block", 2.5, atom_s=1e-4, spread=True),
+    "localise": Rate("localise", "block", 2.5, atom_s=5.5e-5, spread=True),
     "link": Rate("localise", "dataset", 1.1, atom_s=1.35e-6),
     "anneal": Rate("anneal", "block", 1.6, atom_s=3.2e-6, spread=True, needs_optics=True),
     "validate": Rate("validate", "block", 1.2, atom_s=2.37e-4, spread=True, needs_optics=True),
