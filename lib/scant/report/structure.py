@@ -20,6 +20,9 @@ from scant.report.methods import potential_name
 from scant.report.page import Picture, Section
 from scant.report.tables import format_estimate, format_number
 
+# A spectrum that differs by less is white for every purpose.
+WHITE_WITHIN = 0.02
+
 
 def images_section(found: Findings) -> Section | None:
     """Raw, corrected and model image; intensity histogram; drift."""
@@ -89,7 +92,7 @@ def _calibration_words(found: Findings) -> tuple[str, ...]:
             f"They were corrected for {_references_used(known, detector)} and {bad} bad pixels; the gain is {gain} ADU per electron, the "
             f"read noise {read} electrons, the variance {excess} times that of counting."
         )
-        if detector.get("signal_noise", 1.0) != 1.0:
+        if abs(detector.get("signal_noise", 1.0) - 1) > WHITE_WITHIN:
             sentences.append(
                 f"The camera's noise is not white: at the lattice's reflections it has {format_number(detector['signal_noise'])} times the "
                 "power of white noise of that variance, and all errors are for that."
