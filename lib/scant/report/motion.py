@@ -79,7 +79,8 @@ def _relaxation(found: Findings, frame_time_ms: Any) -> tuple[Table, ...]:
     names |= {"low_relaxation_ms": "relaxation time, from (ms)", "high_relaxation_ms": "to (ms)"}
     caption = (
         "Ripples by wave number: between what bounds the correlation of their amplitudes from frame to frame and their relaxation time lie "
-        "(95 %). The bounds are apart where the image settles an amplitude only in part."
+        "(95 %). The bounds are apart where the image settles an amplitude only in part; an infinite one says that the movie is too short "
+        "or its frames too uncertain for an upper bound."
     )
     return (Table(caption, table.rename(names), "relaxation.csv"),) if table.height else ()
 

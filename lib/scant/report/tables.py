@@ -25,6 +25,8 @@ def format_number(value: Any, digits: int = 4) -> str:
     """A number to so many digits, a missing one as an en dash, anything else as its own text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
+    if isinstance(value, float) and math.isinf(value):
+        return _signed(f"{'-' if value < 0 else ''}∞")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
