@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from scant.errors import InputError
 from scant.stages.finished import open_results
 
-FIGURES = {"preprocessing": 7, "estimation": 10, "analysis": 9, "results": 1}
+FIGURES = {"preprocessing": 7, "estimation": 11, "analysis": 9, "results": 1}
 """At least so many; the tiny movie has no atom 9 A from its rim, so no density of states."""
 
 
