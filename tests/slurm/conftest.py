@@ -10,7 +10,7 @@ import pytest
 from cluster import Cluster
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))
-from house import House, made_once
+from house import finished_house
 from runs import TINY
 
 
@@ -23,11 +23,4 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def local_run(tmp_path_factory, repository) -> Path:
     """The house of a local run of the same movie with as many cores as a job on the cluster has."""
-
-    def run(root: Path) -> None:
-        house = House(root, repository)
-        house.write_config(TINY)
-        done = house.snakemake("--cores", "1")
-        assert done.returncode == 0, done.stdout[-6000:]
-
-    return made_once(tmp_path_factory, "finished-local", run)
+    return finished_house(tmp_path_factory, repository, "finished-local", TINY, "--cores", "1")

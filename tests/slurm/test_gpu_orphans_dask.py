@@ -1,4 +1,4 @@
-"""On a real SLURM cluster of two virtual nodes: a GPU that is none, a job that outlives its run, Dask over both nodes."""
+"""On a real SLURM cluster of two virtual nodes: a job that outlives its run, Ctrl-C, Dask over both nodes, a GPU that is none."""
 
 from __future__ import annotations
 

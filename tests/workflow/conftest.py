@@ -6,18 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from house import House, made_once
+from house import CONFIG, House, finished_house
 
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory, repository) -> Path:
     """A house whose run has ended; the workers of pytest-xdist share it."""
-
-    def run(root: Path) -> None:
-        done = House(root, repository).snakemake()
-        assert done.returncode == 0, done.stdout[-6000:]
-
-    return made_once(tmp_path_factory, "finished-once", run)
+    return finished_house(tmp_path_factory, repository, "finished-once", CONFIG)
 
 
 @pytest.fixture(scope="module")

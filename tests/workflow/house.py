@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,13 +110,16 @@ class House:
         return {name: missing or "" if name in absent else hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
-def made_once(folders: pytest.TempPathFactory, name: str, run: Callable[[Path], None]) -> Path:
-    """The folder of a house whose run has ended, made by whichever of the workers of pytest-xdist asks first."""
+def finished_house(folders: pytest.TempPathFactory, repository: Path, name: str, config: dict, *arguments: str) -> Path:
+    """A house whose run has ended, made by whichever of the workers of pytest-xdist asks first."""
     base = folders.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with root.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "results/tiny/complete.json").exists():
             shutil.rmtree(root, ignore_errors=True)
-            run(root)
+            house = House(root, repository)
+            house.write_config(config)
+            done = house.snakemake(*arguments)
+            assert done.returncode == 0, done.stdout[-6000:]
     return root

@@ -12,7 +12,7 @@ from typing import Any
 from scant.config import Config, load_acquisition, parse_config, read_yaml
 from scant.io.readers import open_movie
 from scant.plan import GRAPHENE_ATOM_AREA_ANGSTROM2, MovieFacts, Plan, cores_of_a_job, plan
-from scant.stages.facts import dataset_facts
+from scant.stages.facts import dataset_facts, frames_read
 from scant.stages.materials import load_material
 
 TABLE_CORES = (2, 24, 480)
@@ -39,10 +39,10 @@ def movie_facts(config: Config, name: str) -> MovieFacts:
     if known.is_file():
         facts = json.loads(known.read_text())
         n_in_movie = facts.get("n_frames_in_movie", facts["n_frames"])
-        return _from_facts(facts, _frames_read(config, n_in_movie), name in config.simulate)
+        return _from_facts(facts, frames_read(n_in_movie, config.ingest.max_frames), name in config.simulate)
     if name in config.simulate:
         s = config.simulate[name]
-        n_frames = _frames_read(config, s.n_frames)
+        n_frames = frames_read(s.n_frames, config.ingest.max_frames)
         return MovieFacts(
             n_frames, s.size_px, s.size_px, 2, s.pixel_size_angstrom, dose_e_per_angstrom2=s.dose_e_per_angstrom2, simulated=True
         )
@@ -53,11 +53,8 @@ def movie_facts(config: Config, name: str) -> MovieFacts:
     files = [] if Path(movie).exists() else sorted(glob.glob(movie))  # noqa: PTH207 - Path.glob takes no absolute pattern
     source = open_movie(files[0] if files else movie, config.ingest.max_bytes)
     facts = dataset_facts(source, acquisition, path.parent)
-    return _from_facts(facts, _frames_read(config, max(len(files), facts["n_frames_in_movie"])), False)
-
-
-def _frames_read(config: Config, n_in_movie: int) -> int:
-    return min(n_in_movie, config.ingest.max_frames or n_in_movie)
+    n_in_movie = max(len(files), facts["n_frames_in_movie"])
+    return _from_facts(facts, frames_read(n_in_movie, config.ingest.max_frames), False)
 
 
 def _from_facts(facts: dict[str, Any], n_frames: int, simulated: bool) -> MovieFacts:

@@ -24,15 +24,15 @@ def local_inverse(matrix: sp.csr_matrix, positions: Array, reach_px: float, widt
     coupled to; what lies further out makes the same factor for all of them, found on a few whose surroundings are inverted to 2.5 times
     the reach (so within 0.1 %). Atoms at the border of the view and at defects take the nearest 24 within the reach (within a few percent).
     """
-    out = np.empty((len(positions), width, width))
+    out, tree = np.empty((len(positions), width, width)), cKDTree(positions)
     alike = _alike(matrix, width)
     if alike.sum() < FEWEST_ALIKE:
         alike[:] = False
     regular, others = np.flatnonzero(alike), np.flatnonzero(~alike)
     if len(regular):
         _invert_locally(matrix.indptr, matrix.indices, matrix.data, regular, *_coupled(matrix, width, regular), out)
-        out[regular] *= _missing_factor(matrix, positions, WIDE_REACH * reach_px, regular, out)
-    distance, members = cKDTree(positions).query(positions[others], k=range(1, min(MOST_MEMBERS, len(positions)) + 1))
+        out[regular] *= _missing_factor(matrix, tree, WIDE_REACH * reach_px, regular, out)
+    distance, members = tree.query(positions[others], k=range(1, min(MOST_MEMBERS, len(positions)) + 1))
     _invert_locally(matrix.indptr, matrix.indices, matrix.data, others, members, (distance <= reach_px).sum(axis=1), out)
     return out
 
@@ -58,15 +58,13 @@ def _coupled(matrix: sp.csr_matrix, width: int, atoms: Ints) -> tuple[Ints, Ints
     return members, held
 
 
-def _missing_factor(matrix: sp.csr_matrix, positions: Array, reach_px: float, atoms: Ints, found: Array) -> float:
+def _missing_factor(matrix: sp.csr_matrix, tree: cKDTree, reach_px: float, atoms: Ints, found: Array) -> float:
     """What the variances found for atoms that are alike lack: the median ratio to those of wide submatrices around a few of them."""
-    width, tree, ratios = found.shape[1], cKDTree(positions), []
+    width, ratios = found.shape[1], []
     for atom in atoms[np.linspace(0, len(atoms) - 1, SAMPLE_ATOMS).astype(int)]:
-        around = np.array(tree.query_ball_point(positions[atom], reach_px))
+        around = np.sort(tree.query_ball_point(tree.data[atom], reach_px))
         rows = (around[:, None] * width + np.arange(width)).ravel()
-        unit = np.zeros((len(rows), width))
-        unit[np.searchsorted(np.sort(around), atom) * width + np.arange(width), np.arange(width)] = 1.0
-        rows = np.sort(rows)
+        unit = (rows[:, None] == atom * width + np.arange(width)).astype(float)
         block = np.linalg.solve(matrix[rows][:, rows].toarray(), unit)
         ratios.append(np.sum(unit * block) / np.trace(found[atom]))
     return float(np.median(ratios))

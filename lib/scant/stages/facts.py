@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from scant.config import Acquisition
+from scant.imaging.binning import coarser_by
 from scant.io.source import MovieSource
 from scant.stages.materials import BUILT_IN, load_material
 
@@ -16,9 +18,19 @@ OPTICS_KEYS = ("voltage_kV", "cs_um", "defocus_angstrom")
 ELEMENTS_WITH_PRIOR = {"C"}
 
 
+def frames_read(n_in_movie: int, max_frames: int | None) -> int:
+    """Frames of a movie that a run reads: all, or the first so many."""
+    return min(n_in_movie, max_frames or n_in_movie)
+
+
+def coarser_pixels(facts: Mapping[str, Any], pixel_size_angstrom: float) -> int:
+    """How many times coarser a frame's pixels may be: 1 where nothing is known of the aperture."""
+    return coarser_by(pixel_size_angstrom) if facts["optics"] else 1
+
+
 def dataset_facts(source: MovieSource, acquisition: Acquisition, folder: Path, max_frames: int | None = None) -> dict[str, Any]:
     """Facts for ingest/facts.json: shape, sizes, references, optics (None when incomplete) and sentences on what is missing."""
-    n_frames = min(source.n_frames, max_frames or source.n_frames)
+    n_frames = frames_read(source.n_frames, max_frames)
     values = acquisition.model_dump(mode="json")
     values["voltage_kV"] = acquisition.voltage_kV or source.voltage_kv
     pixel = acquisition.pixel_size_angstrom or usable_pixel_size_angstrom(source)

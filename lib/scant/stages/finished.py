@@ -15,7 +15,6 @@ from scant.analysis.neighbours import FrameAtoms, iterate_frames
 from scant.analysis.samples import iterate_samples
 from scant.errors import InputError
 from scant.imaging.average import averaged_frame
-from scant.imaging.binning import coarser_by
 from scant.imaging.counts import Detector
 from scant.imaging.denoise import denoise_frame
 from scant.io.structures import FieldOfView, read_provenance, read_table, read_tables
@@ -24,6 +23,7 @@ from scant.physics.optics import Optics
 from scant.report.findings import Defects, Findings, ReportInputs, Response, collect_findings
 from scant.stages.calibration import optics_from, read_arrays, read_detector, read_json
 from scant.stages.corrected import CorrectedAround, CorrectedFrames, usable_frames
+from scant.stages.facts import coarser_pixels
 from scant.stages.integrity import MOVIE
 from scant.stages.reporting import Examples, truth_errors
 
@@ -146,8 +146,8 @@ class FinishedRun:
         method = self.used("denoise")["method"]
         noise = {"read_noise_e": self.detector.read_noise_e / count**0.5, "excess_noise": self.detector.excess_noise / count}
         learned = read_arrays(str(self.folder / LEARNED[method])) if method in LEARNED else None
-        coarse = self.used("denoise")["coarse_pixels"] and self.facts["optics"]
-        coarser = coarser_by(self.calibration["pixel_size_angstrom"]) if coarse else 1
+        coarse = self.used("denoise")["coarse_pixels"]
+        coarser = coarser_pixels(self.facts, self.calibration["pixel_size_angstrom"]) if coarse else 1
         return denoise_frame(mean, method=method, learned=learned, spectrum=self.detector.noise_spectrum, coarser=coarser, **noise).image_e
 
     @cached_property

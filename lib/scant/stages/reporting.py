@@ -69,22 +69,15 @@ class Examples:
         relative = model.image(positions[None])[0]
         return relative * float(image.image_e[image.weight_mask].mean() / relative.mean())
 
-    def residual(self, frame: int, atoms: pl.LazyFrame) -> np.ndarray | None:
-        """(Counts - model) / sigma (H, W) of the frame, NaN at pixels without counts; None without a model."""
-        model = self.modelled(frame, atoms)
-        if model is None:
-            return None
-        counts_e, weights = counts_and_weights(read_frames(self.movie, frame, frame + 1)[0], self.detector, self.hit_threshold_sigma)
-        # weights are for the noise at the reflections; here a single pixel's counts
-        return np.where(weights > 0, (counts_e - model) * np.sqrt(weights * self.detector.signal_noise), np.nan)
-
     def images(self, frame: int, atoms: pl.LazyFrame) -> ExampleImages:
-        """Raw, corrected and modelled image of one frame."""
+        """Raw, corrected and modelled image of one frame, and (counts - model) / sigma, NaN at pixels without counts."""
         raw = read_frames(self.movie, frame, frame + 1)[0]
-        return ExampleImages(
-            frame, raw, self.corrected(frame).image_e, self.modelled(frame, atoms), self.residual(frame, atoms),
-            self.calibration["pixel_size_angstrom"],
-        )  # fmt: skip
+        counts_e, weights = counts_and_weights(raw, self.detector, self.hit_threshold_sigma)
+        model = self.modelled(frame, atoms)
+        # weights are for the noise at the reflections; here a single pixel's counts
+        per_sigma = np.where(weights > 0, np.sqrt(weights * self.detector.signal_noise), np.nan)
+        residual = None if model is None else (counts_e - model) * per_sigma
+        return ExampleImages(frame, raw, counts_e, model, residual, self.calibration["pixel_size_angstrom"])
 
     def histograms(self, frame: int, atoms: pl.LazyFrame) -> tuple[np.ndarray, np.ndarray] | None:
         """Measured counts of the good pixels, and the model's with the calibrated noise; None without a model."""

@@ -9,7 +9,7 @@ from scant.io.structures import read_table, read_tables, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
 from scant.stages.annealing import AnnealTask, Window, atoms_table, batch_size, convergence_table, samples_table, trace_table
-from scant.stages.calibration import optics_from, read_detector, read_json
+from scant.stages.calibration import optics_from, read_detector, read_json, variance_over_noise
 from scant.xp import resolve_device
 
 
@@ -24,7 +24,7 @@ def anneal(inputs, outputs, params, block, threads):
         params.store, inputs.sites, window, read_detector(inputs.detector),
         optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],
         tuple(calibration["species"]), settings, params.hit_threshold_sigma, device,
-        max(1.0, calibration["reduced_chi2"] * calibration["detector"]["signal_noise"]),
+        max(1.0, variance_over_noise(calibration)),
     )  # fmt: skip
     frames = sites["frame"].unique().sort().to_list()
     say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of {settings.schedule.n_moves} moves each")

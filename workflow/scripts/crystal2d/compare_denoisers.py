@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scant.imaging.binning import coarser_by
 from scant.imaging.temporal import sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
@@ -17,6 +16,7 @@ from scant.report.page import render_page, save_pictures
 from scant.stages.calibration import read_arrays, read_detector, read_json
 from scant.stages.corrected import CorrectedFrames, usable_frames
 from scant.stages.denoisers import SIMULATED, compare_real, compare_simulated, filters
+from scant.stages.facts import coarser_pixels
 from scant.stages.training import pair_settings
 
 PAIRS, LARGEST_PX = 4, 512
@@ -39,7 +39,7 @@ def compare(inputs, outputs, params, name):
     firsts = [usable[n] for n in sample_frames(len(usable) - 1, PAIRS)]
     pairs = [tuple(_middle(corrected(frame)) for frame in (first, usable[usable.index(first) + 1])) for first in firsts]
     noise = {"read_noise_e": detector.read_noise_e, "excess_noise": detector.excess_noise}
-    coarser = coarser_by(read_json(inputs.detector_facts)["pixel_size_angstrom"]) if facts["optics"] else 1
+    coarser = coarser_pixels(facts, read_json(inputs.detector_facts)["pixel_size_angstrom"])
     real = compare_real(pairs, filters(learned, with_package, coarser), noise)
     write_table(outputs.real, real, provenance)
     page = denoisers_page(name, simulated, real)

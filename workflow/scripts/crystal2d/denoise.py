@@ -1,6 +1,5 @@
 """Denoise one block of averaged frames."""
 
-from scant.imaging.binning import coarser_by
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, image_and_noise
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
@@ -12,6 +11,7 @@ from scant.io.tasks import FrameTask, PerFrame, StackFrames, StoredTask
 from scant.io.workers import map_frames
 from scant.provenance import record
 from scant.stages.calibration import read_arrays, read_detector, read_json
+from scant.stages.facts import coarser_pixels
 
 
 def denoise(inputs, outputs, params, block, threads):
@@ -29,8 +29,8 @@ def denoise(inputs, outputs, params, block, threads):
     learned = read_arrays(inputs.learned) if inputs.learned else None
     provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
-    coarse = params.settings["coarse_pixels"] and read_json(inputs.dataset)["optics"]
-    coarser = coarser_by(read_json(inputs.detector_facts)["pixel_size_angstrom"]) if coarse else 1
+    pixel = read_json(inputs.detector_facts)["pixel_size_angstrom"]
+    coarser = coarser_pixels(read_json(inputs.dataset), pixel) if params.settings["coarse_pixels"] else 1
     constants = {"method": params.settings["method"], "learned": learned, "spectrum": detector.noise_spectrum, "coarser": coarser}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
     done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, **params.workers)
