@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(
         commands.add_parser("export", help="results for other programs: a frame as LAMMPS data, CIF or extended XYZ, tables as CSV")
     )
+    _add_spots(commands.add_parser("spots", help="bright atoms of any image, without lattice or optics: positions, sigma, probability"))
     crate = commands.add_parser("crate", help="the finished run as a Workflow Run RO-Crate, with Snakemake's report and the source")
     crate.add_argument("--config", help="the configuration, as for snakemake --configfile; default: the demo's")
     return parser
@@ -61,6 +62,21 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", required=True, choices=("lammps-data", "cif", "extxyz", "csv"))
     parser.add_argument("--frame", type=int, help="number of the frame; needed but for csv, where it leaves out the others")
     parser.add_argument("--out", help="file to write (csv: folder); default: NAME-frame-N.ENDING or NAME-csv here")
+
+
+def _add_spots(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", help="an image or movie of any format that scant reads")
+    parser.add_argument("--frame", type=int, default=0, help="number of the frame; default: 0")
+    parser.add_argument("--gain-adu-per-electron", type=_positive, help="default: by the noise of the image itself")
+    parser.add_argument("--offset-adu", type=float, default=0.0, help="counts without any electron; default: 0")
+    parser.add_argument("--read-noise-e", type=float, default=0.0, help="camera noise per pixel in electrons; default: 0")
+    parser.add_argument("--out", help="beginning of the names of the .csv and the .png; default: NAME-frame-N here")
+
+
+def _positive(text: str) -> float:
+    if not 0 < (number := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +96,7 @@ def _run(given: argparse.Namespace) -> int:
                          given.force, CORES),
         "plan": lambda: (given.config, max(1, given.cores)),
         "export": lambda: (given.results, given.format, given.frame, given.out),
+        "spots": lambda: (given.image, given.frame, given.gain_adu_per_electron, given.offset_adu, given.read_noise_e, given.out),
         "crate": lambda: (given.config,),
     }.get(given.command, lambda: (given.folder,))  # fmt: skip
     return int(run(*arguments()))

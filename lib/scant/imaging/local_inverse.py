@@ -76,7 +76,7 @@ def _invert_locally(start, columns, values, atoms, members, held, out):
     """Cholesky of each submatrix with its own atom last, whose block of the inverse then needs the last rows alone."""
     width = out.shape[1]
     most = members.shape[1] * width
-    index, factor = np.empty(most, np.int64), np.zeros((most, most))
+    index, factor, root = np.empty(most, np.int64), np.zeros((most, most)), np.zeros((width, width))
     place = np.full(out.shape[0] * width, -1)
     for row in range(atoms.shape[0]):
         n, size = atoms[row], held[row] * width
@@ -103,10 +103,15 @@ def _invert_locally(start, columns, values, atoms, members, held, out):
                 value = own[j] - total
                 own[j] = np.sqrt(value) if i == j else value / other[j]
         corner = size - width
-        if width == 1:
-            out[n, 0, 0] = 1 / factor[corner, corner] ** 2
-        else:
-            a, b, c = factor[corner, corner], factor[corner + 1, corner], factor[corner + 1, corner + 1]
-            out[n, 1, 1] = 1 / c**2
-            out[n, 0, 1] = out[n, 1, 0] = -b / (a * c**2)
-            out[n, 0, 0] = 1 / a**2 + (b / (a * c)) ** 2
+        for i in range(width):
+            for j in range(i + 1):
+                total = 1.0 if i == j else 0.0
+                for k in range(j, i):
+                    total -= factor[corner + i, corner + k] * root[k, j]
+                root[i, j] = total / factor[corner + i, corner + i]
+        for i in range(width):
+            for j in range(width):
+                total = 0.0
+                for k in range(max(i, j), width):
+                    total += root[k, i] * root[k, j]
+                out[n, i, j] = total

@@ -23,7 +23,7 @@ from scant.imaging.template import TemplateBasis
 
 __all__ = [
     "FLAG_CONTAMINATED", "FLAG_DEFECT", "FLAG_EDGE", "FLAG_OUTSIDE", "FLAG_UNCERTAIN",
-    "Hexagons", "Localised", "hexagon_centres", "localise_frame",
+    "Hexagons", "Localised", "hexagon_centres", "localise_frame", "own_variance",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -97,7 +97,7 @@ def localise_frame(
         seen, variance_seen = (image_e, variance_e2) if detection_image is None else (detection_image, None)
         detection = detect_atoms(seen, lattice, variance_e2=variance_seen, mask=mask, basis=basis, simulate=simulate)
     bond = lattice.bond_px
-    variance = _own_variance(image_e, mask, bond) if variance_e2 is None else variance_e2
+    variance = own_variance(image_e, mask) if variance_e2 is None else variance_e2
     observation = observe(image_e, variance, mask, bond, basis)
     present = np.ones(len(detection.positions_px))
     template = fit_template(observation, detection.positions_px, present)
@@ -144,7 +144,7 @@ def _outside(positions: Array, shape: tuple[int, ...]) -> Bool:
     return np.asarray(beyond.any(axis=1), dtype=np.bool_)
 
 
-def _own_variance(image_e: NDArray[np.floating], mask: Bool | None, bond: float) -> float:
+def own_variance(image_e: NDArray[np.floating], mask: Bool | None = None) -> float:
     """Noise variance from pixel-to-pixel second differences, in which the atoms (several pixels wide) hardly show."""
     image = np.asarray(image_e, dtype=float)
     second = image[1:-1, 1:-1] - 0.25 * (image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:])
