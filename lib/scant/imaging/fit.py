@@ -82,12 +82,13 @@ class Springs:
 
 @dataclass(frozen=True)
 class Fit:
-    """Positions (n, 2), the template, the residual image, the sparse normal matrix (2n, 2n), chi^2 and spring energy."""
+    """Positions (n, 2), the template, the residual image, the sparse normal matrix (2n, 2n) with its pattern, chi^2 and spring energy."""
 
     positions_px: Array
     template: Template
     residual: Array
     normal: sp.csr_matrix
+    pattern: Pattern
     energy: float
 
 
@@ -126,11 +127,16 @@ def refine(
     springs: Springs,
     *,
     template: Template | None = None,
+    pattern: Pattern | None = None,
     iterations: int = 4,
 ) -> Fit:
-    """Gauss-Newton for the positions of all atoms together; the template is refitted on the way unless it is given."""
-    positions, shape, n = positions_px.copy(), observation.image.shape, len(positions_px)
-    pattern = Pattern.of(n, neighbour_pairs(positions, PAIR_REACH * springs.length_px), springs.bonds)
+    """Gauss-Newton for the positions of all atoms together; the template is refitted on the way unless it is given.
+
+    `pattern` is that of an earlier fit of the same atoms and bonds, near enough to these positions.
+    """
+    positions, shape = positions_px.copy(), observation.image.shape
+    if pattern is None:
+        pattern = Pattern.of(len(positions), neighbour_pairs(positions, PAIR_REACH * springs.length_px), springs.bonds)
     ridge = RIDGE_PER_ANGSTROM2 * (BOND_ANGSTROM / springs.length_px) ** 2
     current = template or fit_template(observation, positions, amplitude)
     first, second = pattern.pairs.T
@@ -150,7 +156,7 @@ def refine(
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
     residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
-    return Fit(positions, current, residual, normal, energy)
+    return Fit(positions, current, residual, normal, pattern, energy)
 
 
 def spring_force(positions: Array, springs: Springs) -> tuple[Array, Array, float]:

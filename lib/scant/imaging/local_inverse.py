@@ -8,32 +8,45 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from scant.imaging.normal_equations import own_blocks
+
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_MEMBERS = 24
-# Atoms are alike within so much of the usual stiffness; the factor common to them is found on so many of them, if there are enough.
-SAME_STIFFNESS, FEWEST_ALIKE, SAMPLE_ATOMS = 0.1, 100, 12
+# Atoms of a crystal are alike within so much of the usual stiffness; what they share is found on so many of them, if there are enough.
+SAME_STIFFNESS, FEWEST_ALIKE, SAMPLE_ATOMS = 0.1, 100, 16
 WIDE_REACH = 2.5
 
 
 def local_inverse(matrix: sp.csr_matrix, positions: Array, reach_px: float, width: int) -> Array:
     """Diagonal blocks (n, width, width) of the inverse of a matrix whose rows go atom by atom (`normal_equations.Pattern`).
 
-    Correlations die out because the image anchors every atom, but slowly. Atoms of the perfect lattice, all alike, take those that they are
-    coupled to; what lies further out makes the same factor for all of them, found on a few whose surroundings are inverted to 2.5 times
-    the reach (so within 0.1 %). Atoms at the border of the view and at defects take the nearest 24 within the reach (within a few percent).
+    Correlations die out because the image anchors every atom, but slowly: with the nearest 24 within the reach, within a few percent.
+    """
+    out, every = np.empty((len(positions), width, width)), np.arange(len(positions))
+    _invert_around(matrix, cKDTree(positions), every, reach_px, out)
+    return out
+
+
+def crystal_inverse(matrix: sp.csr_matrix, positions: Array, reach_px: float, width: int) -> Array:
+    """As `local_inverse` for atoms of a crystal, where most have the same surroundings.
+
+    With L the Cholesky factor of an atom's own block, its block of the inverse is L^-T F L^-1 with an F that is the same for all atoms of
+    the perfect lattice: found on a few of them, whose surroundings are inverted to 2.5 times the reach. Atoms at the border of the view
+    and at defects are inverted one by one.
     """
     out, tree = np.empty((len(positions), width, width)), cKDTree(positions)
     alike = _alike(matrix, width)
     if alike.sum() < FEWEST_ALIKE:
         alike[:] = False
-    regular, others = np.flatnonzero(alike), np.flatnonzero(~alike)
+    regular = np.flatnonzero(alike)
     if len(regular):
-        _invert_locally(matrix.indptr, matrix.indices, matrix.data, regular, *_coupled(matrix, width, regular), out)
-        out[regular] *= _missing_factor(matrix, tree, WIDE_REACH * reach_px, regular, out)
-    distance, members = tree.query(positions[others], k=range(1, min(MOST_MEMBERS, len(positions)) + 1))
-    _invert_locally(matrix.indptr, matrix.indices, matrix.data, others, members, (distance <= reach_px).sum(axis=1), out)
+        root = np.asarray(np.linalg.cholesky(own_blocks(matrix, width)[regular]), dtype=np.float64)
+        shared = _shared_factor(matrix, tree, WIDE_REACH * reach_px, regular, root)
+        inverse = np.linalg.inv(root)
+        out[regular] = inverse.transpose(0, 2, 1) @ shared @ inverse
+    _invert_around(matrix, tree, np.flatnonzero(~alike), reach_px, out)
     return out
 
 
@@ -46,28 +59,23 @@ def _alike(matrix: sp.csr_matrix, width: int) -> NDArray[np.bool_]:
     return np.asarray(usual)
 
 
-def _coupled(matrix: sp.csr_matrix, width: int, atoms: Ints) -> tuple[Ints, Ints]:
-    """Atoms (m, most) that each of `atoms` (m,) is coupled to, itself first, and how many there are."""
-    start, stop = matrix.indptr[width * atoms], matrix.indptr[width * atoms + 1]
-    held = (stop - start).astype(np.int64) // width
-    place = np.minimum(np.arange(held.max()), held[:, None] - 1)
-    members = matrix.indices[start[:, None] + width * place].astype(np.int64) // width
-    rows, own = np.arange(len(atoms)), np.argmax(members == atoms[:, None], axis=1)
-    members[rows, own] = members[:, 0]
-    members[:, 0] = atoms
-    return members, held
-
-
-def _missing_factor(matrix: sp.csr_matrix, tree: cKDTree, reach_px: float, atoms: Ints, found: Array) -> float:
-    """What the variances found for atoms that are alike lack: the median ratio to those of wide submatrices around a few of them."""
-    width, ratios = found.shape[1], []
-    for atom in atoms[np.linspace(0, len(atoms) - 1, SAMPLE_ATOMS).astype(int)]:
-        around = np.sort(tree.query_ball_point(tree.data[atom], reach_px))
+def _shared_factor(matrix: sp.csr_matrix, tree: cKDTree, reach_px: float, atoms: Ints, root: Array) -> Array:
+    """F (width, width) by wide submatrices around a few of the atoms, whose own blocks are `root` (m, width, width) times its transpose."""
+    width, factors = root.shape[1], []
+    for n in np.linspace(0, len(atoms) - 1, SAMPLE_ATOMS).astype(int):
+        around = np.sort(tree.query_ball_point(tree.data[atoms[n]], reach_px))
         rows = (around[:, None] * width + np.arange(width)).ravel()
-        unit = (rows[:, None] == atom * width + np.arange(width)).astype(float)
-        block = np.linalg.solve(matrix[rows][:, rows].toarray(), unit)
-        ratios.append(np.sum(unit * block) / np.trace(found[atom]))
-    return float(np.median(ratios))
+        unit = (rows[:, None] == atoms[n] * width + np.arange(width)).astype(float)
+        block = unit.T @ np.linalg.solve(matrix[rows][:, rows].toarray(), unit)
+        factors.append(root[n].T @ block @ root[n])
+    return np.asarray(np.median(factors, axis=0))
+
+
+def _invert_around(matrix: sp.csr_matrix, tree: cKDTree, atoms: Ints, reach_px: float, out: Array) -> None:
+    """Blocks of some atoms from the submatrices of the nearest atoms within a reach."""
+    if len(atoms):
+        distance, members = tree.query(tree.data[atoms], k=range(1, min(MOST_MEMBERS, tree.n) + 1))
+        _invert_locally(matrix.indptr, matrix.indices, matrix.data, atoms, members, (distance <= reach_px).sum(axis=1), out)
 
 
 # reassociated sums: dot products of rows use the processor's vectors

@@ -13,7 +13,7 @@ from scant.imaging.binning import on_finer_pixels
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_EDGE, FLAG_OUTSIDE, FLAG_UNCERTAIN, Detection
 from scant.imaging.detect import detect_atoms
 from scant.imaging.fit import BLOCK_REACH, Fit, Observation, fit_template, observe, refine
-from scant.imaging.local_inverse import local_inverse
+from scant.imaging.local_inverse import crystal_inverse
 from scant.imaging.missing import Simulator
 from scant.imaging.occupancy import atom_amplitudes
 from scant.imaging.reciprocal import Lattice2D
@@ -101,8 +101,9 @@ def localise_frame(
     observation = observe(image_e, variance, mask, bond, basis)
     present = np.ones(len(detection.positions_px))
     template = fit_template(observation, detection.positions_px, present)
-    fit = refine(observation, detection.positions_px, present, detection.springs(bond), template=template, iterations=3)
-    covariance = local_inverse(fit.normal, fit.positions_px, BLOCK_REACH * bond, 2)
+    springs, pattern = detection.springs(bond), detection.fit.pattern
+    fit = refine(observation, detection.positions_px, present, springs, template=template, pattern=pattern, iterations=3)
+    covariance = crystal_inverse(fit.normal, fit.positions_px, BLOCK_REACH * bond, 2)
     amplitude, sigma = atom_amplitudes(observation, fit, bond)
     return _assemble(image_e, observation, detection, fit, (covariance, amplitude, sigma))
 

@@ -95,7 +95,7 @@ def _fill(start, slot, mirrored, own, bonds, bonded, coupling, stiffness, ridge,
 def solved(normal: sp.csr_matrix, force: Array, tolerance: float) -> Array:
     """normal^-1 force (n, width) by conjugate gradients to a relative tolerance, preconditioned by each atom's own block."""
     width = force.shape[1]
-    blocks = np.linalg.inv(_own_blocks(normal, width))
+    blocks = np.linalg.inv(own_blocks(normal, width))
 
     def precondition(x: Array) -> Array:
         return np.asarray(np.einsum("nab,nb->na", blocks, x.reshape(-1, width)).ravel())
@@ -105,7 +105,7 @@ def solved(normal: sp.csr_matrix, force: Array, tolerance: float) -> Array:
     return np.asarray(found.reshape(-1, width))
 
 
-def _own_blocks(matrix: sp.csr_matrix, width: int) -> Array:
+def own_blocks(matrix: sp.csr_matrix, width: int) -> Array:
     """Diagonal blocks (n, width, width) of a symmetric matrix whose rows go atom by atom."""
     n = matrix.shape[0] // width
     out = np.empty((n, width, width))

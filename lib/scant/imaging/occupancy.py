@@ -11,9 +11,9 @@ from scipy.special import expit
 
 from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_UNCERTAIN, Detection, refitted, without
 from scant.imaging.fit import BLOCK_REACH, Fit, Observation
-from scant.imaging.local_inverse import local_inverse
+from scant.imaging.local_inverse import crystal_inverse
 from scant.imaging.missing import AtomKernels, missing_scores
-from scant.imaging.normal_equations import neighbour_pairs, solved
+from scant.imaging.normal_equations import solved
 from scant.imaging.template import overlaps, responses, visible_weight
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Evidence:
 def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple[Array, Array]:
     """Contrast of every atom relative to the mean one, and its standard error; all free together, their own prior taken out."""
     positions, n, prior = fit.positions_px, len(fit.positions_px), 1 / AMPLITUDE_PRIOR**2
-    pairs = neighbour_pairs(positions, 2.2 * bond_px)
+    pairs = fit.pattern.pairs
     overlap = overlaps(positions, pairs, visible_weight(positions, observation.weight, fit.template), fit.template)[:, 0, 0]
     off = pairs[:, 0] != pairs[:, 1]
     first, second = np.concatenate([pairs, pairs[off][:, ::-1]]).T
@@ -47,7 +47,7 @@ def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple
     matrix = sp.csr_matrix(coupled + prior * sp.identity(n, format="csr"))
     drive = responses(positions, fit.residual * observation.weight, fit.template)[:, 0]
     change = solved(matrix, drive[:, None], 1e-5)[:, 0]
-    variance = local_inverse(matrix, positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
+    variance = crystal_inverse(matrix, positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
     precision = np.maximum(1 / variance - prior, 1e-6)
     return 1 + change / variance / precision, 1 / np.sqrt(precision)
 
@@ -81,7 +81,9 @@ def remove_vacancies(observation: Observation, state: Detection, kernels: AtomKe
     tested = {tuple(k) for k in state.index[turned].tolist()}
     while True:
         p = probability_of_atom(evidence(observation, state, kernels, bond_px))
-        exempt = np.array([tuple(k) in tested for k in state.index.tolist()]) | ((state.flag & FLAG_CONTAMINATED) > 0)
+        exempt = (state.flag & FLAG_CONTAMINATED) > 0
+        if tested:
+            exempt |= np.array([tuple(k) in tested for k in state.index.tolist()])
         p = np.where(exempt, np.maximum(p, 0.5 + 0.5 * (1 - VACANCY_ODDS)), p)
         empty = np.nonzero(p < 0.5)[0]
         chosen: list[int] = []

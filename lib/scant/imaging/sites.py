@@ -104,7 +104,7 @@ def _typical_amplitude(fields: ReflectionFields, shape: tuple[int, ...]) -> floa
 def _neighbours_to_visit(frontier: NDArray[np.int64], positions: Array) -> NDArray[np.int64]:
     around = (frontier[:, None] + NEIGHBOURS).reshape(-1, 2)
     inside = np.all((around >= 0) & (around < positions.shape[0]), axis=1)
-    around = np.unique(around[inside], axis=0)
+    around = np.stack(np.divmod(np.unique(around[inside] @ [positions.shape[0], 1]), positions.shape[0]), axis=1)
     return np.asarray(around[np.isnan(positions[around[:, 0], around[:, 1], 0])])
 
 

@@ -103,14 +103,16 @@ class ForwardModel:
         k = np.hypot(np.fft.fftfreq(height, pixel)[:, None], np.fft.rfftfreq(width, pixel)[None, :])
         return op.image_envelope(self.optics, k)
 
-    def to_image(self, band: Any) -> Any:
-        """Padded real image (B, H, W) of the half-plane band (B, 2 n_ky + 1, n_kx + 1)."""
+    def to_image(self, band: Any, rows: slice = slice(None)) -> Any:
+        """Padded real image (B, H, W), or some rows of it, of the half-plane band (B, 2 n_ky + 1, n_kx + 1)."""
         height, width = self.grid.padded_shape
-        n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
-        spectrum = self.xp.zeros((band.shape[0], height, width // 2 + 1), band.dtype)
-        spectrum[:, : n_ky + 1, :n_x] = band[:, n_ky:]
-        spectrum[:, -n_ky:, :n_x] = band[:, :n_ky]
-        return self.fft.irfft2(spectrum, s=(height, width)) * (height * width)
+        n_ky = self.band.n_ky
+        # axis by axis: columns beyond the band are empty, and rows beyond the view are not wanted
+        spectrum = self.xp.zeros((band.shape[0], height, self.band.n_kx + 1), band.dtype)
+        spectrum[:, : n_ky + 1] = band[:, n_ky:]
+        spectrum[:, -n_ky:] = band[:, :n_ky]
+        along = self.fft.ifft(spectrum, axis=-2)[:, rows]
+        return self.fft.irfft(along, n=width, axis=-1) * (height * width)
 
     def atom_bands(self) -> tuple[np.ndarray, np.ndarray]:
         """Half-plane spectra of the linear image of one atom of the first element at the origin, and of its derivative by height."""
@@ -122,7 +124,8 @@ class ForwardModel:
         """2 Re psi_s in the view, (B, H, W), and the atoms' waves, which `gradient` wants back."""
         waves = self._sums.waves(positions)
         band = sum((table * self._sums.sums(waves, who)).sum(axis=1) for table, who in zip(self._linear, self._members))
-        return self.to_image(band)[(slice(None), *self.grid.view)], waves
+        rows, columns = self.grid.view
+        return self.to_image(band, rows)[..., columns], waves
 
     def quadratic_image(self, positions: Any, n_defocus: int = 5) -> Any:
         """|psi_s|^2 in the view, (B, H, W), averaged over the focal spread by Gauss-Hermite quadrature."""
@@ -156,9 +159,13 @@ class ForwardModel:
         xp = self.xp
         height, width = self.grid.padded_shape
         n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
-        padded = xp.zeros((slope.shape[0], height, width), self.dtype)
-        padded[(slice(None), *self.grid.view)] = slope
-        spectrum = xp.conj(self.fft.rfft2(padded))
-        band = xp.concatenate([spectrum[:, -n_ky:, :n_x], spectrum[:, : n_ky + 1, :n_x]], axis=1)
+        rows, columns = self.grid.view
+        wide = xp.zeros((*slope.shape[:2], width), self.dtype)
+        wide[..., columns] = slope
+        along = self.fft.rfft(wide, axis=-1)[..., :n_x]
+        tall = xp.zeros((slope.shape[0], height, n_x), along.dtype)
+        tall[:, rows] = along
+        spectrum = xp.conj(self.fft.fft(tall, axis=-2))
+        band = xp.concatenate([spectrum[:, -n_ky:], spectrum[:, : n_ky + 1]], axis=1)
         band[:, :, 1:] *= 2
         return sum(self._sums.pull_back(band[:, None] * table, waves, who) for table, who in zip(self._linear, self._members))
