@@ -123,13 +123,15 @@ class AnnealSettings(Leaf):
     burn_in: int = Field(5, ge=0, le=100_000, description="moves at tau = 1, on the frame itself, that are not counted")
     n_samples: int = Field(10, ge=8, le=1_000_000, description="moves at tau = 1 whose mean and spread are the estimate")
     leapfrog_steps: int = Field(16, ge=1, le=200, description="gradient evaluations in one move")
-    n_chains: int = Field(8, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
+    n_chains: int = Field(6, ge=1, le=64, description="independent chains per frame; their disagreement enters sigma")
     stop_r_hat: float = Field(1.1, ge=1, le=2, description="sampling ends early where the chains agree so well (split R-hat); 1: never")
     frames_per_batch: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
         "auto", description="frames annealed as one batch; auto: 1 on the CPU, what fits into free memory on a GPU"
     )
-    link_frames: bool = Field(False, description="neighbouring frames of the averaging window enter the likelihood (Ornstein-Uhlenbeck)")
-    motion_angstrom: float = Field(0.26, gt=0, le=5, description="linked frames: rms thermal motion of heights about the shared ripple")
+    link_frames: bool = Field(True, description="other frames of the averaging window enter the likelihood (Ornstein-Uhlenbeck)")
+    motion_angstrom: float = Field(
+        0.26, gt=0, le=5, description="linked frames: least rms motion of heights about the shared ripple; more where images ask for it"
+    )
     relaxation_frames: float = Field(0.0, ge=0, le=1e6, description="linked frames: how long that motion lasts; 0: less than a frame")
 
 
@@ -229,12 +231,6 @@ class Config(Leaf):
         if isinstance(values, dict) and not values.get("datasets") and not values.get("simulate"):
             return {**values, "simulate": {"demo": {}}}
         return values
-
-    @model_validator(mode="after")
-    def _a_window_to_link(self) -> Config:
-        if self.anneal.link_frames and self.average.window == 1:
-            raise ValueError("anneal.link_frames needs neighbouring frames, and average.window is 1; set it to auto, 3, 5 ...")
-        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Config:

@@ -250,5 +250,6 @@ def annealed_tiles(facts: MovieFacts, margin_angstrom: float) -> tuple[int, floa
 
 def _anneal_s(config: Config, atoms: float) -> float:
     a = config.anneal
-    moves = a.n_temperatures * a.moves_per_temperature + a.burn_in + a.n_samples
+    sampled = 2 if a.link_frames and config.average.window != 1 else 1
+    moves = a.n_temperatures * a.moves_per_temperature + sampled * (a.burn_in + a.n_samples)
     return RATES["anneal"].atom_s * atoms * moves * a.leapfrog_steps * a.n_chains + MODES_S * atoms**3

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scant.inference.anneal import Schedule
-from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms
+from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms, motion_seen
 from scant.inference.prepare import grid_around
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import refine_frames
@@ -59,21 +59,40 @@ def test_capped_modes_have_the_motion_asked_for():
     np.testing.assert_array_equal(ThermalMotion(50.0, 0.0).variance(free), free)
 
 
-def five_frames_at_500(sheet: int) -> tuple[FrameProblem, np.ndarray, Optics, ImageGrid]:
-    """The middle one of five frames of a warm sheet at 500 e/A^2, with the mean of the other four as its guide."""
-    optics, view = Optics(80.0, -130000.0, -45.0, 10.0, 52.2), View(128, 0.2, 0.1)
-    truth = [f.positions for f in true_frames(view, 5, Specimen(), seed=sheet)]
-    mean_e = 500 * 0.04
+@pytest.mark.parametrize(("true_rms", "expected"), [(0.26, 0.26), (1.0, 1.0)])
+def test_the_motion_is_the_least_one_or_the_larger_one_that_the_frame_shows(true_rms, expected):
+    """Slopes drawn from the Gaussian that they have: motion of the given rms, errors of the mean, information that couples modes."""
+    rng = np.random.default_rng(3)
+    mixing = rng.normal(size=(40, 40))
+    information = 20 * (np.eye(40) + 0.02 * mixing @ mixing.T / 6)
+    free, error = np.full(40, 100.0), np.full(40, 0.02)
+    variance_of = lambda motion: motion.variance(free)  # noqa: E731
+    least = ThermalMotion(0.26, 0.0)
+    apart = 1.25 * variance_of(ThermalMotion(true_rms, 0.0)) + error
+    covariance = information + information @ np.diag(apart) @ information
+    slopes = rng.multivariate_normal(np.zeros(40), covariance, size=200)
+    seen = [motion_seen(least, slope, information, error, variance_of, OFFSETS).rms_angstrom for slope in slopes]
+    assert min(seen) >= 0.26
+    assert np.median(seen) == pytest.approx(expected, rel=0.06)
+
+
+def five_frames(
+    truth: list[np.ndarray], size_px: int, dose_e_per_angstrom2: float, seed: int
+) -> tuple[FrameProblem, np.ndarray, Optics, ImageGrid]:
+    """The middle one of five frames, with the mean of the other four as its guide, and its true positions."""
+    optics, (_, _, true, _, _) = Optics(80.0, -130000.0, -45.0, 10.0, 52.2), truth
+    mean_e = dose_e_per_angstrom2 * 0.04
     shots = []
     for n, positions in enumerate(truth):
-        model = ForwardModel(optics, ImageGrid.padded(128, 128, 0.2, 6.0), np.full(len(positions), "C"), n_orders=5, dtype=np.float64)
-        shots.append(counts_with_noise(model.image(positions[None])[0], mean_e, 0.5, 1.0, stream(sheet, "test-link", n)))
-    start = truth[2] * [1, 1, 0]
-    weight = np.full((128, 128), 1 / (mean_e + 0.25), np.float32)
+        grid = ImageGrid.padded(size_px, size_px, 0.2, 6.0)
+        model = ForwardModel(optics, grid, np.full(len(positions), "C"), n_orders=5, dtype=np.float64)
+        shots.append(counts_with_noise(model.image(positions[None])[0], mean_e, 0.5, 1.0, stream(seed, "test-link", n)))
+    start = true * [1, 1, 0]
+    weight = np.full((size_px, size_px), 1 / (mean_e + 0.25), np.float32)
     others = np.mean([shots[n] for n in (0, 1, 3, 4)], axis=0)
     bonds = bonds_from_positions(start[:, :2], 1.85)
     problem = FrameProblem(0, shots[2], weight, start, np.full(len(start), "C"), bonds, np.full(len(start), 3), others, 4 * weight, OFFSETS)
-    return problem, truth[2], optics, grid_around([problem], 0.2)
+    return problem, true, optics, grid_around([problem], 0.2)
 
 
 def test_linked_neighbours_make_heights_better_and_stay_honest():
@@ -82,7 +101,8 @@ def test_linked_neighbours_make_heights_better_and_stay_honest():
     linked = replace(alone, motion=ThermalMotion(0.26, 0.0))
     errors, sigmas = {"alone": [], "linked": []}, {"alone": [], "linked": []}
     for sheet in range(11, 17):
-        problem, true, optics, grid = five_frames_at_500(sheet)
+        truth = [f.positions for f in true_frames(View(128, 0.2, 0.1), 5, Specimen(), seed=sheet)]
+        problem, true, optics, grid = five_frames(truth, 128, 500.0, sheet)
         for name, settings in (("alone", alone), ("linked", linked)):
             estimate = refine_frames([problem], optics, grid, settings)[0][0]
             result = score(estimate.positions, true, (25.6, 25.6))
@@ -92,3 +112,24 @@ def test_linked_neighbours_make_heights_better_and_stay_honest():
     assert rms["linked"] < rms["alone"]
     for name, sigma in sigmas.items():
         assert 0.7 < rms[name] / np.sqrt(np.mean(np.concatenate(sigma) ** 2)) < 1.4
+
+
+def test_ripples_that_turned_over_are_hardly_linked(monkeypatch):
+    """The middle frame mirrored in height against its neighbours: as good as alone. With the least motion taken at its word it is not."""
+    frames = [f.positions for f in true_frames(View(200, 0.2, 0.1), 5, Specimen(), seed=21)]
+    truth = [positions * [1, 1, 1 if n == 2 else -1] for n, positions in enumerate(frames)]
+    problem, true, optics, grid = five_frames(truth, 200, 8000.0, 21)
+    alone = RefineSettings(Schedule(8.0, 10, 1, 5, 10, 16), 4, "lcbop", 300.0, 2.46, 0.0, 1)
+    linked = replace(alone, motion=ThermalMotion(0.26, 0.0))
+
+    def error_and_sigma(settings):
+        estimate = refine_frames([problem], optics, grid, settings)[0][0]
+        result = score(estimate.positions, true, (40.0, 40.0))
+        return result.error_angstrom[:, 2].std(), np.sqrt((estimate.sigma[result.found, 2] ** 2).mean())
+
+    (error_alone, _), (error_linked, sigma_linked) = error_and_sigma(alone), error_and_sigma(linked)
+    monkeypatch.setattr("scant.inference.replicas.motion_seen", lambda motion, *_: motion)
+    error_at_its_word, sigma_at_its_word = error_and_sigma(linked)
+    assert error_linked < 1.2 * error_alone
+    assert error_linked / sigma_linked < 1.3
+    assert error_at_its_word > 1.4 * error_alone

@@ -26,7 +26,6 @@ def test_nothing_given_means_the_demo():
         ({"block_frames": 0}, "block_frames"),
         ({"datasets": {"../up": "x.yaml"}}, "datasets"),
         ({"datasets": {"a": "x.yaml"}, "simulate": {"a": {}}}, "rename one"),
-        ({"anneal": {"link_frames": True}, "average": {"window": 1}}, "needs neighbouring frames"),
     ],
 )
 def test_refusals_name_the_key(values, key):

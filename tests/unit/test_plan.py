@@ -76,7 +76,7 @@ def test_annealing_scales_with_its_schedule():
 
     small = MovieFacts(100, 128, 128, pixel_size_angstrom=0.2)
     one = plan(CONFIG, "long", small, 2)
-    two = plan(parse_config({"datasets": {"long": "a.yaml"}, "anneal": {"n_chains": 16}}), "long", small, 2)
+    two = plan(parse_config({"datasets": {"long": "a.yaml"}, "anneal": {"n_chains": 12}}), "long", small, 2)
     assert anneal_s(two) == pytest.approx(2 * anneal_s(one), rel=0.1)
 
 

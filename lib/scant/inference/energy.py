@@ -41,13 +41,16 @@ class PosteriorEnergy:
 
     def __call__(self, positions: Any) -> tuple[Any, Any, Any]:
         """Energy (B,), gradient (B, N, 3) in 1/A and the likelihood's share (B,) of the energy."""
+        misfit, data_gradient = self.misfit(positions)
+        prior, prior_gradient = self.prior.energy_and_gradient(positions)
+        return misfit + prior, data_gradient + prior_gradient, misfit
+
+    def misfit(self, positions: Any) -> tuple[Any, Any]:
+        """The likelihood's share of the energy (B,), and its gradient (B, N, 3)."""
         linear, waves = self.model.linear_image(positions)
         intensity = self.intensity_e[:, None, None]
         weighted = self.weight * (intensity * (1 + linear + self._quadratic) - self.counts_e)
-        misfit = 0.5 * _dot(weighted**2, 1 / self._safe_weight())
-        data_gradient = self.model.gradient(intensity * weighted, waves)
-        prior, prior_gradient = self.prior.energy_and_gradient(positions)
-        return misfit + prior, data_gradient + prior_gradient, misfit
+        return 0.5 * _dot(weighted**2, 1 / self._safe_weight()), self.model.gradient(intensity * weighted, waves)
 
     def _safe_weight(self) -> Any:
         xp = array_module(self.weight)

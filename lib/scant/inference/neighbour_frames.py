@@ -4,17 +4,21 @@ A mode of heights is h(t) = s + d(t): a ripple s that the window shares, held by
 Ornstein-Uhlenbeck process of variance C that forgets within `relaxation_frames` (Uhlenbeck and Ornstein, Phys. Rev. 36 (1930) 823).
 Given h = h(0), the others' mean m is then Gaussian about slope * h: a factor of the likelihood, which adds to the prior without counting
 the thermal motion twice. S, the square of s, is taken from m itself; a mode that does not stand out of its thermal motion and of the
-error of m is linked by what motion it shares alone (empirical Bayes).
+error of m is linked by what motion it shares alone (empirical Bayes). Where the frame's own image departs from m by more than motion and
+errors explain, the motion is taken to be so much larger: ripples that turn over between frames are then hardly linked at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
+
+# A frame's own image is asked about motion up to this, and by its long modes alone: all others say little.
+LARGEST_MOTION_ANGSTROM, LONG_MODES = 5.0, 40
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,37 @@ class NeighbourLink:
         off = self.slope * u - self.mean
         pull = self.precision * off
         return 0.5 * (pull * off).sum(axis=-1, dtype=np.float64), self.slope * pull
+
+
+def motion_seen(
+    motion: ThermalMotion,
+    slope: np.ndarray,
+    information: np.ndarray,
+    error_variance: np.ndarray,
+    variance_of: Callable[[ThermalMotion], np.ndarray],
+    offsets: Sequence[int],
+) -> ThermalMotion:
+    """The motion given, or the larger one by which the frame's image departs from the others' mean.
+
+    slope (K,): derivative of the frame's log-likelihood by each mode, at that mean; information (K, K): its Fisher information. Were
+    the frame off by d of covariance D, the squared slopes would be those of I + I D I: D is the motion's (variance_of, in the modes' unit)
+    and the mean's own `error_variance` (K,). A score test (Rao, Proc. Camb. Phil. Soc. 44 (1948) 50), solved for the rms.
+    """
+    others = np.asarray(offsets, float)
+    apart = 1 + motion.correlation(others[:, None] - others).mean() - 2 * motion.correlation(others).mean()
+    information = information[:LONG_MODES, :LONG_MODES]
+    own = information.diagonal()
+    seen = float((slope[:LONG_MODES] ** 2 / own - 1).sum())
+
+    def lacks(rms_angstrom: float) -> float:
+        covariance = apart * variance_of(replace(motion, rms_angstrom=rms_angstrom)) + error_variance
+        return seen - float((information**2 @ covariance[:LONG_MODES] / own).sum())
+
+    if lacks(motion.rms_angstrom) <= 0:
+        return motion
+    if lacks(LARGEST_MOTION_ANGSTROM) >= 0:
+        return replace(motion, rms_angstrom=LARGEST_MOTION_ANGSTROM)
+    return replace(motion, rms_angstrom=brentq(lacks, motion.rms_angstrom, LARGEST_MOTION_ANGSTROM, xtol=1e-3))
 
 
 def link_terms(

@@ -60,8 +60,10 @@ class RefineSettings:
     motion: ThermalMotion | None = None
 
 
-def refine_settings(anneal: Mapping[str, Any], lattice_constant_angstrom: float, minimum_correlation: float, seed: int) -> RefineSettings:
-    """Settings from the values of the configuration's `anneal` leaf."""
+def refine_settings(
+    anneal: Mapping[str, Any], lattice_constant_angstrom: float, minimum_correlation: float, seed: int, window: int
+) -> RefineSettings:
+    """Settings from the values of the configuration's `anneal` leaf; in a window of one frame there is no other to link to."""
     return RefineSettings(
         schedule=Schedule(**{f.name: anneal[f.name] for f in fields(Schedule) if f.name in anneal}),
         n_chains=anneal["n_chains"],
@@ -70,7 +72,7 @@ def refine_settings(anneal: Mapping[str, Any], lattice_constant_angstrom: float,
         lattice_constant_angstrom=lattice_constant_angstrom,
         minimum_correlation=minimum_correlation,
         seed=seed,
-        motion=ThermalMotion(anneal["motion_angstrom"], anneal["relaxation_frames"]) if anneal["link_frames"] else None,
+        motion=ThermalMotion(anneal["motion_angstrom"], anneal["relaxation_frames"]) if anneal["link_frames"] and window > 1 else None,
     )
 
 

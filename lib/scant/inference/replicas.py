@@ -6,6 +6,7 @@ frame's numbers come from its own streams, so its result does not depend on its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from scant.errors import FrameFailure
 from scant.inference.anneal import Chain, adapt_step, hamiltonian_move, mirror_flip, start_chain
 from scant.inference.energy import PosteriorEnergy
 from scant.inference.information import image_information
-from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms
+from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms, motion_seen
 from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
 from scant.inference.precondition import ModeCoordinates, bond_modes, mode_scales, thermal_height_variance
 from scant.inference.prior import POTENTIALS, build_prior
@@ -68,7 +69,8 @@ class Replicas:
         self.own = self._on_device([(p.counts_e, p.inverse_variance) for p in problems])
         self.guide = self._on_device([p.guide for p in problems])
         self._link: NeighbourLink | None = None
-        self.coordinates, self._motion_variance = self._coordinates(n_atoms)
+        self._height_information: list[np.ndarray] = []
+        self.coordinates, self._free_variance = self._coordinates(n_atoms)
         self.held = np.repeat([len(p.positions) for p in problems], chains)
         self.energy = PosteriorEnergy(self.model, prior.on(xp), *self.own)
         self.energy.refresh(self.coordinates.origin)
@@ -80,34 +82,36 @@ class Replicas:
         return self.xp.asarray(counts), self.xp.asarray(weights)
 
     def _coordinates(self, n_atoms: int) -> tuple[ModeCoordinates, np.ndarray]:
-        """Mode coordinates of all replicas, and the variance (frames, N) of the thermal motion of scaled heights."""
+        """Mode coordinates of all replicas, and the variance (frames, N) in A^2 of the modes' heights of a free sheet."""
         frames = len(self.problems)
         origin = np.zeros((frames, n_atoms, 3), np.float32)
         modes = np.zeros((frames, n_atoms, n_atoms), np.float32)
         scales = np.zeros((frames, n_atoms, 3), np.float32)
-        thermal = np.zeros((frames, n_atoms))
+        free = np.zeros((frames, n_atoms))
         for f, p in enumerate(self.problems):
             n = len(p.positions)
             origin[f, :n] = p.positions
-            modes[f, :n, :n], scales[f, :n], thermal[f, :n] = self._frame_modes(p)
+            modes[f, :n, :n], scales[f, :n], free[f, :n], information = self._frame_modes(p)
+            self._height_information.append(information)
         self._soft_modes, self._height_scales = modes[:, :, :SENSED_MODES], scales[:, :SENSED_MODES, 2]
         chains, xp = self.settings.n_chains, self.xp
-        return ModeCoordinates(xp.asarray(np.repeat(origin, chains, axis=0)), xp.asarray(modes), xp.asarray(scales)), thermal
+        return ModeCoordinates(xp.asarray(np.repeat(origin, chains, axis=0)), xp.asarray(modes), xp.asarray(scales)), free
 
-    def _frame_modes(self, problem: FrameProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Modes (N, N) of one frame, their scales (N, 3) and the variance (N,) of their thermal motion in units of the scale squared."""
+    def _frame_modes(self, problem: FrameProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Modes (N, N) of one frame, their scales (N, 3), the variance (N,) of the heights of a free sheet, and the image's information
+        (K, K) about the scaled heights of the K sensed modes."""
         eigenvalues, modes = bond_modes(problem.bonds, len(problem.positions))
         image = problem.positions[:, :2], problem.counts_e, problem.inverse_variance
         plane = np.median(image_information(self.model, *image, axes="x").diagonal())
         soft = modes[:, :SENSED_MODES]
+        information = soft.T @ (image_information(self.model, *image, axes="z") @ soft)
         height = np.zeros(len(modes))
-        height[:SENSED_MODES] = (soft * (image_information(self.model, *image, axes="z") @ soft)).sum(axis=0)
+        height[:SENSED_MODES] = information.diagonal()
         potential = POTENTIALS[self.settings.potential]
         scales = mode_scales(eigenvalues, self.settings.temperature_k, potential, float(plane), height)
-        motion = self.settings.motion
-        still = np.zeros(len(scales))
-        thermal = still if motion is None else motion.variance(thermal_height_variance(eigenvalues, self.settings.temperature_k, potential))
-        return modes, scales, thermal / scales[:, 2] ** 2
+        by_scale = scales[:SENSED_MODES, 2]
+        free = thermal_height_variance(eigenvalues, self.settings.temperature_k, potential)
+        return modes, scales, free, information * by_scale[:, None] * by_scale
 
     def _energy_of_modes(self, u: Any) -> tuple[Any, Any, Any]:
         energy, gradient, misfit = self.energy(self.coordinates.positions(u))
@@ -193,15 +197,33 @@ class Replicas:
             moments.add(chain.u, chain.misfit, chain.u[:, 1 : 1 + SOFT_MODES, 2])
         energies = np.stack(chain.trace[-schedule.n_samples :]).reshape(schedule.n_samples, -1, chains)
         mean, sigma, _ = combine_chains(moments, chain_weights(energies))
+        own_slope = self._own_slope(mean[..., 2])
         terms = np.zeros((3, *mean.shape[:2]), np.float32)
         for f, p in enumerate(self.problems):
             if p.guide_offsets:
                 linked = slice(1, min(SENSED_MODES, len(p.positions)))
-                slope, precision = link_terms(
-                    mean[f, linked, 2], sigma[f, linked, 2] ** 2, self._motion_variance[f, linked], p.guide_offsets, motion
+                error, variance_of = sigma[f, linked, 2] ** 2, self._motion_variance_of(f, linked)
+                seen = motion_seen(
+                    motion, own_slope[f, linked], self._height_information[f][linked, linked], error, variance_of, p.guide_offsets
                 )
+                slope, precision = link_terms(mean[f, linked, 2], error, variance_of(seen), p.guide_offsets, seen)
                 terms[:, f, linked] = mean[f, linked, 2], slope, precision
         return NeighbourLink(*(self.xp.asarray(np.repeat(part, chains, axis=0)) for part in terms))
+
+    def _motion_variance_of(self, frame: int, modes: slice) -> Callable[[ThermalMotion], np.ndarray]:
+        """From a motion to its variance in some scaled height modes of a frame."""
+        free, scale = self._free_variance[frame, : len(self.problems[frame].positions)], self._height_scales[frame][modes]
+        return lambda motion: motion.variance(free)[modes] / scale**2
+
+    def _own_slope(self, height_modes: np.ndarray) -> np.ndarray:
+        """Derivative (frames, N) of each frame's own log-likelihood by its scaled heights at given ones (frames, N), x and y as located."""
+        u = np.zeros(self.coordinates.origin.shape, np.float32)
+        u[..., 2] = np.repeat(height_modes, self.settings.n_chains, axis=0)
+        positions = self.coordinates.positions(self.xp.asarray(u))
+        self.energy.observe(*self.own)
+        self.energy.refresh(positions)
+        gradient = self.coordinates.pull_back(self.energy.misfit(positions)[1])
+        return -to_numpy(gradient)[:: self.settings.n_chains, :, 2]
 
     def _about_mean_height(self, positions: Any) -> tuple[Any, Any]:
         """Positions with the mean height of each replica taken out, and that mean (B,)."""

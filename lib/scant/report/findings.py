@@ -159,7 +159,13 @@ class Findings:
     def n_annealed(self) -> int:
         """Moves of a chain before it samples the frame's own posterior."""
         used = self.used("anneal")
-        return int(used.get("n_temperatures", 0) * used.get("moves_per_temperature", 0))
+        search = used.get("n_temperatures", 0) * used.get("moves_per_temperature", 0)
+        return int(search + self.linked * (used.get("burn_in", 0) + used.get("n_samples", 0)))
+
+    @property
+    def linked(self) -> bool:
+        """Whether a frame's neighbours entered its likelihood."""
+        return bool(self.used("anneal").get("link_frames")) and self.used("average").get("window", 1) != 1
 
     @property
     def times_ms(self) -> dict[int, float]:

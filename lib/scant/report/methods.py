@@ -36,7 +36,7 @@ def potential_name(key: str) -> str:
     return POTENTIALS.get(key, key)
 
 
-def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool, has_electrons: bool) -> tuple[str, ...]:
+def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool, has_electrons: bool, linked: bool) -> tuple[str, ...]:
     """The methods, leaving out what was not done."""
     text = [
         "The approach is that of [1]. Raw counts were corrected for offset, gain and bad pixels; bad pixels carry no weight. "
@@ -50,6 +50,13 @@ def methods_paragraphs(heights: bool, has_md: bool, has_dose: bool, has_electron
             "lengths scaled to the crystal. Annealing by Metropolis-corrected Hamiltonian moves looks for the basin on the mean of the "
             "neighbouring frames and then samples the frame's own posterior, τ = 1: the estimate is the mean of its samples and σ "
             "their standard deviation, the chains' disagreement included; r̂ judges convergence [7]."
+            + (
+                " The ripples of the other frames of the averaging window enter the likelihood, mode by mode, as a Gaussian about what the "
+                "frames share; their motion in between is raised to what the frame's own image asks for, so that a sheet whose ripples "
+                "turn over is hardly linked."
+                if linked
+                else ""
+            )
         )
     else:
         text.append("Positions are local fits to the columns in the plane of the image; no heights were sought.")

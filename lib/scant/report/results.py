@@ -40,7 +40,7 @@ def _sections(found: Findings, viewer_frames: int) -> list[Section | None]:
     """All sections in the order of their parts; None where there is nothing to say."""
     inputs = found.inputs
     judged = inputs.md is not None and inputs.md.height > 0
-    methods = methods_paragraphs(found.heights, judged, inputs.dose is not None, inputs.response is not None)
+    methods = methods_paragraphs(found.heights, judged, inputs.dose is not None, inputs.response is not None, found.linked)
     return [
         summary_section(found),
         images_section(found),

@@ -144,10 +144,16 @@ def _annealing_words(found: Findings) -> tuple[str, ...]:
     wanted = ("n_chains", "n_temperatures", "tau_start", "burn_in", "n_samples", "potential", "temperature_k")
     if not all(key in used for key in wanted):
         return ()
+    linked = (
+        f"The neighbouring frames' ripples, sampled as often on their mean, enter as a link with at least "
+        f"{format_number(used['motion_angstrom'])} Å of motion between frames. "
+        if found.linked
+        else ""
+    )
     return (
         f"Each frame was annealed in {used['n_chains']} chains: {used['n_temperatures']} temperatures from τ = "
         f"{format_number(used['tau_start'])} down on the mean of the neighbouring frames, then, on the frame itself at τ = 1, "
-        f"{used['burn_in']} moves that are not counted and up to {used['n_samples']} that are. The prior is the "
+        f"{used['burn_in']} moves that are not counted and up to {used['n_samples']} that are. {linked}The prior is the "
         f"{potential_name(used['potential'])} potential at {format_number(used['temperature_k'])} K. Heights are relative to the "
         "mean of each frame's atoms, tilt included.",
     )

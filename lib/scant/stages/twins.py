@@ -79,7 +79,8 @@ class TwinTask:
         weights = np.full(image.shape, 1 / variance_e2, np.float32)
         problem = self._guided(frame_problem(self.twin, image, weights, located, pixel, ("C", "C")), frames)
         grid = grid_around([problem], pixel)
-        estimates, _ = refine_frames([problem], self.optics, grid, self.settings)
+        settings = self.settings if len(frames) > 1 else replace(self.settings, motion=None)
+        estimates, _ = refine_frames([problem], self.optics, grid, settings)
         return (estimates[0] if estimates else None), located["in_view"]
 
     def _guided(self, problem: FrameProblem, frames: np.ndarray) -> FrameProblem:

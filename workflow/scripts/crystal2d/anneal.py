@@ -17,9 +17,11 @@ def anneal(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     device = resolve_device(params.device)
     calibration = read_json(inputs.calibration)
-    settings = refine_settings(params.settings, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
+    constant = calibration["lattice_constant_angstrom"]
+    settings = refine_settings(params.settings, constant, params.minimum_correlation, params.seed, params.window)
     sites = read_table(inputs.sites)
-    window = Window(params.window, frozenset(good_frames(read_tables(inputs.corrections))), inputs.drift, params.settings["link_frames"])
+    usable = frozenset(good_frames(read_tables(inputs.corrections)))
+    window = Window(params.window, usable, inputs.drift, linked=settings.motion is not None)
     task = AnnealTask(
         params.store, inputs.sites, window, read_detector(inputs.detector),
         optics_from(calibration["optics"]), calibration["pixel_size_angstrom"],

@@ -10,7 +10,7 @@ from scant.io.workers import map_frames
 from scant.physics.simulate import View
 from scant.provenance import record
 from scant.stages.calibration import optics_from, read_json, white_equivalent
-from scant.stages.twins import TwinTask, twin_truth, twins_table
+from scant.stages.twins import DETECTION_FRAMES, TwinTask, twin_truth, twins_table
 
 
 def dose_twins(inputs, outputs, params, twin, threads):
@@ -18,7 +18,8 @@ def dose_twins(inputs, outputs, params, twin, threads):
     pixel = calibration["pixel_size_angstrom"]
     size_px = min(round(params.settings["view_angstrom"] / pixel), calibration["height_px"], calibration["width_px"])
     view = View(size_px, pixel, calibration["lattice"]["rotation_rad"])
-    settings = refine_settings(params.anneal, calibration["lattice_constant_angstrom"], params.minimum_correlation, params.seed)
+    constant = calibration["lattice_constant_angstrom"]
+    settings = refine_settings(params.anneal, constant, params.minimum_correlation, params.seed, DETECTION_FRAMES)
     reconstruct = TwinTask(
         twin, twin_truth(view, settings, twin), optics_from(calibration["optics"]), view, *white_equivalent(calibration["detector"]),
         params.margin_angstrom, settings,
