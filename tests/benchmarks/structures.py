@@ -19,6 +19,7 @@ from scant.inference.problem import RefineSettings, refine_settings
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.gridded_sums import GriddedSums
 from scant.physics.lattice import honeycomb
+from scant.physics.md import MdSettings, judge_structure
 from scant.physics.optics import Optics
 from scant.physics.simulate import View
 from scant.physics.structure_sums import MatrixSums
@@ -72,6 +73,16 @@ def image_rate(sums: str) -> float:
     return 80 / (time.process_time() - start)
 
 
+def judging_seconds(n_atoms: int = 750) -> float:
+    """CPU seconds of LAMMPS's verdict on a warm sheet of so many atoms, 50 ps."""
+    positions = twin_truth(VIEW, SETTINGS, 0)[2].positions
+    middle = np.argsort(np.abs(positions[:, :2] - positions[:, :2].mean(axis=0)).max(axis=1))[:n_atoms]
+    verdict = judge_structure(positions[middle], ["C"] * n_atoms, settings=MdSettings(), seed=1)
+    if verdict.verdict != "stable":
+        raise SystemExit(f"the true structure is judged {verdict.verdict}: {verdict.reason}")
+    return verdict.cpu_s
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--twins", type=int, default=2)
@@ -98,6 +109,7 @@ def main() -> None:
         print(f"| {name} | {seconds:.1f} | {rmsd:.3f} |")
     rates = {sums: image_rate(sums) for sums in ("gridded", "matrix")}
     print("\nimage + gradient per CPU-s: " + ", ".join(f"{sums} {rate:.0f}" for sums, rate in rates.items()))
+    print(f"molecular dynamics, 750 atoms, 50 ps: {judging_seconds():.1f} CPU-s")
 
 
 if __name__ == "__main__":

@@ -106,10 +106,17 @@ def solved(normal: sp.csr_matrix, force: Array, tolerance: float) -> Array:
 
 
 def own_blocks(matrix: sp.csr_matrix, width: int) -> Array:
-    """Diagonal blocks (n, width, width) of a symmetric matrix whose rows go atom by atom."""
-    n = matrix.shape[0] // width
-    out = np.empty((n, width, width))
-    for a in range(width):
-        for b in range(a, width):
-            out[:, a, b] = out[:, b, a] = matrix.diagonal(b - a)[a::width]
+    """Diagonal blocks (n, width, width) of a matrix whose rows go atom by atom."""
+    out = np.zeros((matrix.shape[0] // width, width, width))
+    _take_own(matrix.indptr, matrix.indices, matrix.data, out)
     return out
+
+
+@njit(cache=True)
+def _take_own(start, columns, values, out):
+    width = out.shape[1]
+    for row in range(out.shape[0] * width):
+        n = row // width
+        for k in range(start[row], start[row + 1]):
+            if columns[k] // width == n:
+                out[n, row % width, columns[k] % width] = values[k]
