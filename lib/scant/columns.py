@@ -177,6 +177,10 @@ TABLES = {
             "converged": ("", "the chains' heights agree to 0.3 A and moves were accepted"),
             "n_moves": ("", "moves of each chain"),
             "n_rebonded": ("", "atoms whose bonds were found to be others than detection gave"),
+            "motion_angstrom": (
+                "A",
+                "rms motion of the heights against the linked frames, as far as the image asks for; null without a link",
+            ),
         },
     ),
     "md.parquet": Table(

@@ -69,6 +69,7 @@ class Replicas:
         self.own = self._on_device([(p.counts_e, p.inverse_variance) for p in problems])
         self.guide = self._on_device([p.guide for p in problems])
         self._link: NeighbourLink | None = None
+        self._motion_angstrom = np.full(len(problems), np.nan)
         self._height_information: list[np.ndarray] = []
         self.coordinates, self._free_variance = self._coordinates(n_atoms)
         self.held = np.repeat([len(p.positions) for p in problems], chains)
@@ -206,6 +207,7 @@ class Replicas:
                 seen = motion_seen(
                     motion, own_slope[f, linked], self._height_information[f][linked, linked], error, variance_of, p.guide_offsets
                 )
+                self._motion_angstrom[f] = seen.rms_angstrom
                 slope, precision = link_terms(mean[f, linked, 2], error, variance_of(seen), p.guide_offsets, seen)
                 terms[:, f, linked] = mean[f, linked, 2], slope, precision
         return NeighbourLink(*(self.xp.asarray(np.repeat(part, chains, axis=0)) for part in terms))
@@ -297,4 +299,5 @@ class Replicas:
             "r_hat": float(np.max(split_r_hat(sampled.soft[:n_samples, mine][:, kept]))),
             "defocus_angstrom": self.model.optics.defocus_angstrom + float(rise.mean()),
             "sigma_defocus_angstrom": float(rise.std()),
+            "motion_angstrom": float(self._motion_angstrom[f]),
         }

@@ -141,6 +141,7 @@ def joined(problem: FrameProblem, tiles: list[Tile], estimates: list[FrameEstima
         chain_spread_z_angstrom=float(np.max([e.chain_spread_z_angstrom for e in estimates])),
         defocus_angstrom=float(np.mean([e.defocus_angstrom - height for e, height in zip(estimates, rise)]) + mean),
         sigma_defocus_angstrom=float(np.sqrt(np.mean([e.sigma_defocus_angstrom**2 for e in estimates]) / len(estimates))),
+        motion_angstrom=float(np.mean([e.motion_angstrom for e in estimates])),
         converged=all(e.converged for e in estimates),
         n_moves=max(e.n_moves for e in estimates),
         trace=np.sum([e.trace[:moves] for e in estimates], axis=0),

@@ -54,7 +54,8 @@ def convergence_section(found: Findings) -> Section | None:
         n_burn_in = int(found.used("anneal").get("burn_in", 0))
         draw = partial(figures.energy_figure, found.inputs.energy, found.n_annealed, n_burn_in)
         caption = (
-            "Energy of the chains of one frame: a, annealing from τ > 1 on the mean of the neighbouring frames; b, sampling of the frame's "
+            "Energy of the chains of one frame: a, annealing from τ > 1, and sampling for the link, on the mean of the neighbouring "
+            "frames; b, sampling of the frame's "
             "own posterior, about the mean of the moves that count. Grey: moves that do not count."
         )
         pictures.append(Picture("energy", draw, caption, "Energy over the moves of the search and of the sampling, a line per chain."))
@@ -69,6 +70,12 @@ def _convergence_words(frames: pl.DataFrame) -> tuple[str, ...]:
     r_hat = _known(frames, "r_hat")
     if r_hat.size:
         text += f" r̂, which asks for more, has a median of {np.median(r_hat):.2f} and is {r_hat.max():.2f} at most."
+    motion = _known(frames, "motion_angstrom")
+    if motion.size:
+        text += (
+            f" Against the frames that they are linked to, heights were taken to move by {np.median(motion):.2f} Å rms "
+            f"({motion.min():.2f} to {motion.max():.2f} Å): the least assumed, or what a frame's own image asks for."
+        )
     return (text + " Frames that did not converge are kept out of all headline numbers.",)
 
 

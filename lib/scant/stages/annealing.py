@@ -33,7 +33,7 @@ CONVERGENCE = {
     "energy": pl.Float64, "chains_in_basin": pl.Int64, "reduced_chi2": pl.Float64, "correlation": pl.Float64, "intensity_e": pl.Float64,
     "acceptance": pl.Float64, "r_hat": pl.Float64, "chain_spread_z_angstrom": pl.Float64,
     "defocus_angstrom": pl.Float64, "sigma_defocus_angstrom": pl.Float64, "converged": pl.Boolean, "n_moves": pl.Int64,
-    "n_rebonded": pl.Int64,
+    "n_rebonded": pl.Int64, "motion_angstrom": pl.Float64,
 }  # fmt: skip
 
 
