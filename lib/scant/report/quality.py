@@ -55,8 +55,7 @@ def convergence_section(found: Findings) -> Section | None:
         draw = partial(figures.energy_figure, found.inputs.energy, found.n_annealed, n_burn_in)
         caption = (
             "Energy of the chains of one frame: a, annealing from τ > 1, and sampling for the link, on the mean of the neighbouring "
-            "frames; b, sampling of the frame's "
-            "own posterior, about the mean of the moves that count. Grey: moves that do not count."
+            "frames; b, sampling of the frame's own posterior, about the mean of the moves that count. Grey: moves that do not count."
         )
         pictures.append(Picture("energy", draw, caption, "Energy over the moves of the search and of the sampling, a line per chain."))
     return Section("quality", "Convergence", "gates", _convergence_words(frames), pictures=tuple(pictures)) if pictures else None
