@@ -35,7 +35,7 @@ LEAST_SCATTER = 0.1
 
 @dataclass(frozen=True)
 class FoundSpots:
-    """The atoms of an image, and `p_atom` (n,): the probability that there is one, between 0.5 and 1."""
+    """The atoms of an image, and `p_atom` (n,): the probability that there is one."""
 
     spots: Spots
     p_atom: Array

@@ -19,6 +19,7 @@ from scipy.optimize import brentq
 
 # A frame's own image is asked about motion up to this, and by its long modes alone: all others say little.
 LARGEST_MOTION_ANGSTROM, LONG_MODES = 5.0, 40
+MOTION_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def motion_seen(
         return motion
     if lacks(LARGEST_MOTION_ANGSTROM) >= 0:
         return replace(motion, rms_angstrom=LARGEST_MOTION_ANGSTROM)
-    return replace(motion, rms_angstrom=brentq(lacks, motion.rms_angstrom, LARGEST_MOTION_ANGSTROM, xtol=1e-3))
+    # rounded: the last bits of matrix products depend on where in memory the arrays lie, and the result must not
+    rms_angstrom = round(brentq(lacks, motion.rms_angstrom, LARGEST_MOTION_ANGSTROM, xtol=1e-6), MOTION_DECIMALS)
+    return replace(motion, rms_angstrom=rms_angstrom)
 
 
 def link_terms(

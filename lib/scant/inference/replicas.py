@@ -105,14 +105,14 @@ class Replicas:
         image = problem.positions[:, :2], problem.counts_e, problem.inverse_variance
         plane = np.median(image_information(self.model, *image, axes="x").diagonal())
         soft = modes[:, :SENSED_MODES]
-        information = soft.T @ (image_information(self.model, *image, axes="z") @ soft)
+        felt = image_information(self.model, *image, axes="z") @ soft
         height = np.zeros(len(modes))
-        height[:SENSED_MODES] = information.diagonal()
+        height[:SENSED_MODES] = (soft * felt).sum(axis=0)
         potential = POTENTIALS[self.settings.potential]
         scales = mode_scales(eigenvalues, self.settings.temperature_k, potential, float(plane), height)
         by_scale = scales[:SENSED_MODES, 2]
         free = thermal_height_variance(eigenvalues, self.settings.temperature_k, potential)
-        return modes, scales, free, information * by_scale[:, None] * by_scale
+        return modes, scales, free, (soft.T @ felt) * by_scale[:, None] * by_scale
 
     def _energy_of_modes(self, u: Any) -> tuple[Any, Any, Any]:
         energy, gradient, misfit = self.energy(self.coordinates.positions(u))
