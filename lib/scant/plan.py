@@ -5,7 +5,7 @@ The rates were measured on 2026-11-25 and 26 on 2 cores of an AMD EPYC machine, 
 5 of 84 x 84 for what a job costs before its first frame; tables and linking on 3 frames of 2048 x 2048, the annealer's modes on 381 to
 4,484 atoms, electrons on 24 frames of 1,020 atoms with four samples each. Anneal and validate: 10.7 CPU-s per frame of 1,018 atoms in view
 (1,240 of the model), 8.9 CPU-s per 50 ps and 750 atoms. Beyond those sizes everything is extrapolated; on a busy machine CPU time
-scatters by a half. Not predicted: a GPU, denoisers other than bm3d, `train`, `compare_denoisers`, frames linked in the likelihood.
+scatters by a half. Not predicted: a GPU, denoisers other than bm3d, `train` and `compare_denoisers`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from scant.config import Config
 from scant.imaging.window import window_for_dose
+from scant.inference.problem import frames_are_linked, schedule_of
 from scant.inference.replicas import MOST_SAMPLES
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
 from scant.io.blocks import chunk_frames_for
@@ -228,13 +229,13 @@ def _frames(rule: str, config: Config, facts: MovieFacts) -> int:
 
 def _frame_s(rule: str, rate: Rate, config: Config, facts: MovieFacts) -> float:
     """CPU-s of a frame; of a dose, for a twin."""
+    window = window_for_dose(facts.dose_e_per_angstrom2) if config.average.window == "auto" else config.average.window
     if rule == "anneal":
         n_tiles, atoms = annealed_tiles(facts, config.localise.lattice_margin_angstrom)
-        return n_tiles * _anneal_s(config, atoms)
+        return n_tiles * _anneal_s(config, atoms, window)
     if rule == "dose_twins":
         twin = (config.dose.view_angstrom + 2 * config.localise.lattice_margin_angstrom) ** 2 / facts.atom_area_angstrom2
-        return rate.atom_s * twin / len(config.dose.doses_e_per_angstrom2) + 2 * _anneal_s(config, twin)
-    window = window_for_dose(facts.dose_e_per_angstrom2) if config.average.window == "auto" else config.average.window
+        return rate.atom_s * twin / len(config.dose.doses_e_per_angstrom2) + 2 * _anneal_s(config, twin, window)
     times = {"average": window, "validate": config.validate_.length_ps, "electrons": min(MOST_SAMPLES, config.anneal.n_chains)}.get(rule, 1)
     return times * (rate.mpx_s * facts.pixels / 1e6 + rate.atom_s * facts.atoms())
 
@@ -248,8 +249,7 @@ def annealed_tiles(facts: MovieFacts, margin_angstrom: float) -> tuple[int, floa
     return n_tiles, (CORE_ANGSTROM + 2 * OVERLAP_ANGSTROM + 2 * BEYOND_ANGSTROM) ** 2 / facts.atom_area_angstrom2
 
 
-def _anneal_s(config: Config, atoms: float) -> float:
-    a = config.anneal
-    sampled = 2 if a.link_frames and config.average.window != 1 else 1
-    moves = a.n_temperatures * a.moves_per_temperature + sampled * (a.burn_in + a.n_samples)
-    return RATES["anneal"].atom_s * atoms * moves * a.leapfrog_steps * a.n_chains + MODES_S * atoms**3
+def _anneal_s(config: Config, atoms: float, window: int) -> float:
+    a = config.anneal.model_dump()
+    moves = schedule_of(a).n_moves(frames_are_linked(a, window))
+    return RATES["anneal"].atom_s * atoms * moves * a["leapfrog_steps"] * a["n_chains"] + MODES_S * atoms**3

@@ -64,7 +64,7 @@ def test_a_wrong_acceptance_would_show():
 def test_schedule_is_geometric_and_ends_at_the_posterior():
     schedule = Schedule(tau_start=8.0, n_temperatures=3, moves_per_temperature=2, burn_in=2, n_samples=5, leapfrog_steps=4)
     np.testing.assert_allclose(schedule.taus(), [8, 8, 4, 4, 2, 2, 1, 1])
-    assert schedule.n_moves == 13
+    assert (schedule.n_moves(linked=False), schedule.n_moves(linked=True)) == (13, 20)
 
 
 def test_a_replica_does_not_depend_on_its_batch():

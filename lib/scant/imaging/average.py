@@ -68,12 +68,14 @@ def averaged_frame(frames: Sequence[Floats] | Floats, own: int, drift_px: npt.ND
 def _add_shifted(total, used, frame, top, rows, columns):
     """Adds rows [top, top + len(total)) of the shifted frame to the sums, and counts what is not NaN."""
     moved = np.empty(frame.shape[1], np.float32)
+    still = rows[0] == 0 and rows[1].size == 1 and columns[0] == 0 and columns[1].size == 1
     for y in range(total.shape[0]):
-        shifted_row(frame, top + y, rows, columns, moved)
-        sums, counts = total[y], used[y]
-        for x in range(moved.size):
-            there = moved[x] == moved[x]
-            sums[x] += moved[x] if there else np.float32(0)
+        if not still:
+            shifted_row(frame, top + y, rows, columns, moved)
+        line, sums, counts = frame[top + y] if still else moved, total[y], used[y]
+        for x in range(line.size):
+            there = line[x] == line[x]
+            sums[x] += line[x] if there else np.float32(0)
             counts[x] += np.uint8(there)
 
 

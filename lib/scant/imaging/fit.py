@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from scant.imaging.normal_equations import Pattern, neighbour_pairs, solved
+from scant.imaging.normal_equations import Pattern, block_jacobi, neighbour_pairs, solved
 from scant.imaging.smooth import wide_gaussian
 from scant.imaging.template import Template, TemplateBasis, combine, gaussian_basis, overlaps, render, responses, visible_weight
 
@@ -152,7 +152,8 @@ def refine(
             visible = visible_weight(positions, observation.weight, current)
             coupling = overlaps(positions, pattern.pairs, visible, current)[:, 1:, 1:]
             normal = pattern.matrix(coupling * (amplitude[first] * amplitude[second])[:, None, None], stiffness, ridge)
-        shift = solved(normal, force, STEP_TOLERANCE)
+            preconditioner = block_jacobi(normal, 2)
+        shift = solved(normal, force, STEP_TOLERANCE, preconditioner)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
     residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]

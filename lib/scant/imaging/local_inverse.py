@@ -74,8 +74,8 @@ def _shared_factor(matrix: sp.csr_matrix, tree: cKDTree, reach_px: float, atoms:
 def _invert_around(matrix: sp.csr_matrix, tree: cKDTree, atoms: Ints, reach_px: float, out: Array) -> None:
     """Blocks of some atoms from the submatrices of the nearest atoms within a reach."""
     if len(atoms):
-        distance, members = tree.query(tree.data[atoms], k=range(1, min(MOST_MEMBERS, tree.n) + 1))
-        _invert_locally(matrix.indptr, matrix.indices, matrix.data, atoms, members, (distance <= reach_px).sum(axis=1), out)
+        distance, members = tree.query(tree.data[atoms], k=range(1, min(MOST_MEMBERS, tree.n) + 1), distance_upper_bound=reach_px)
+        _invert_locally(matrix.indptr, matrix.indices, matrix.data, atoms, members, np.isfinite(distance).sum(axis=1), out)
 
 
 # reassociated sums: dot products of rows use the processor's vectors

@@ -92,17 +92,20 @@ def _fill(start, slot, mirrored, own, bonds, bonded, coupling, stiffness, ridge,
         data[start[own[n], 1] + 1] += ridge
 
 
-def solved(normal: sp.csr_matrix, force: Array, tolerance: float) -> Array:
-    """normal^-1 force (n, width) by conjugate gradients to a relative tolerance, preconditioned by each atom's own block."""
-    width = force.shape[1]
+def block_jacobi(normal: sp.csr_matrix, width: int) -> LinearOperator:
+    """The inverse of each atom's own block, for `solved`."""
     blocks = np.linalg.inv(own_blocks(normal, width))
 
-    def precondition(x: Array) -> Array:
+    def apply(x: Array) -> Array:
         return np.asarray(np.einsum("nab,nb->na", blocks, x.reshape(-1, width)).ravel())
 
-    operator = LinearOperator(normal.shape, precondition, dtype=np.float64)
-    found, _ = cg(normal, force.ravel(), rtol=tolerance, maxiter=SOLVER_STEPS, M=operator)
-    return np.asarray(found.reshape(-1, width))
+    return LinearOperator(normal.shape, apply, dtype=np.float64)
+
+
+def solved(normal: sp.csr_matrix, force: Array, tolerance: float, preconditioner: LinearOperator) -> Array:
+    """normal^-1 force (n, width) by conjugate gradients to a relative tolerance."""
+    found, _ = cg(normal, force.ravel(), rtol=tolerance, maxiter=SOLVER_STEPS, M=preconditioner)
+    return np.asarray(found.reshape(force.shape))
 
 
 def own_blocks(matrix: sp.csr_matrix, width: int) -> Array:

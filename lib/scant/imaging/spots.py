@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scant.errors import InputError
 from scant.imaging.local_inverse import local_inverse
-from scant.imaging.normal_equations import neighbour_pairs, solved
+from scant.imaging.normal_equations import block_jacobi, neighbour_pairs, solved
 from scant.imaging.spot_sums import fill_background, pair_sums, render, shared_couplings, shared_sums, sweep
 
 Array = NDArray[np.float64]
@@ -84,16 +84,18 @@ def fit_spots(counts: Counts, positions_px: Array, width_px: float) -> Spots:
     shared = np.r_[width_px, np.quantile(sample, 0.2), np.zeros(5)]
     atoms = np.column_stack([positions_px, np.full(len(positions_px), sample.std())])
     coupled = _Coupled.of(atoms[:, :2], PAIR_WIDTHS * width_px)
+    model, by_width = np.empty((2, *counts.used.shape))
     for _ in range(ROUNDS):
-        model = _rendered(atoms, shared, counts.used.shape)
+        _render_all(atoms, shared, model)
         moved = 0.0
         for _ in range(SWEEPS_PER_ROUND):
             moved = sweep(counts.shifted_e, counts.used, model, atoms, shared[0], REACH_WIDTHS * shared[0])
-        change = _shared_step(counts, model, atoms, shared, coupled)
+        change = _shared_step(counts, model, atoms, shared, coupled, by_width)
         if max(moved, abs(change[0])) < SETTLED_WIDTHS * shared[0]:
             break
         shared = shared + change
-    background = _rendered(atoms[:0], shared, counts.used.shape)
+    background = by_width
+    _render_all(atoms[:0], shared, background)
     coupled = _Coupled.of(atoms[:, :2], PAIR_WIDTHS * shared[0])
     fisher = _fisher(counts, model, atoms, shared[0], coupled, 3)
     ridge = SAME_PLACE * fisher.diagonal() + np.tile([1.0, 1.0, 0.0], len(atoms)) / (WANDER_WIDTHS * shared[0]) ** 2
@@ -109,16 +111,20 @@ def _check_positions(positions_px: Array, shape: tuple[int, ...]) -> None:
         raise InputError(f"{which} the image of {shape[1]} x {shape[0]} px; give positions (x, y) within it")
 
 
-def _shared_step(counts: Counts, model: Array, atoms: Array, shared: Array, coupled: _Coupled) -> Array:
-    """Fisher-scoring step of width and background with the heights of all atoms free beside them (Schur complement)."""
+def _shared_step(counts: Counts, model: Array, atoms: Array, shared: Array, coupled: _Coupled, by_width: Array) -> Array:
+    """Fisher-scoring step of width and background with the heights of all atoms free beside them (Schur complement).
+
+    `by_width` (H, W) is overwritten: the derivative of the model by the width.
+    """
     fisher, slope = np.zeros((len(shared),) * 2), np.zeros(len(shared))
     coupling, pull = np.zeros((len(atoms), len(shared))), np.zeros(len(atoms))
-    by_width = np.zeros(model.shape)
+    by_width[:] = 0.0
     render(atoms, shared[0], REACH_WIDTHS * shared[0], 1, by_width)
     shared_sums(counts.shifted_e, counts.used, model, by_width, fisher, slope)
     shared_couplings(counts.shifted_e, counts.used, model, by_width, atoms, shared[0], REACH_WIDTHS * shared[0], coupling, pull)
     heights = _fisher(counts, model, atoms, shared[0], coupled, 1)
-    explained = np.column_stack([solved(heights, column[:, None], 1e-4)[:, 0] for column in coupling.T])
+    preconditioner = block_jacobi(heights, 1)
+    explained = np.column_stack([solved(heights, column[:, None], 1e-4, preconditioner)[:, 0] for column in coupling.T])
     step = np.linalg.solve(fisher - coupling.T @ explained, slope - explained.T @ pull)
     return np.asarray(step * min(1.0, MOST_WIDENED * shared[0] / max(abs(step[0]), 1e-12)))
 
@@ -153,8 +159,7 @@ def _fisher(counts: Counts, model: Array, atoms: Array, width_px: float, coupled
     return coupled.matrix(blocks)
 
 
-def _rendered(atoms: Array, shared: Array, shape: tuple[int, ...]) -> Array:
-    image = np.empty(shape)
+def _render_all(atoms: Array, shared: Array, image: Array) -> None:
+    """Overwrites an image (H, W) with background and atoms."""
     fill_background(shared[1:], LEAST_BACKGROUND * max(float(shared[1]), 1e-6), image)
     render(atoms, shared[0], REACH_WIDTHS * shared[0], 0, image)
-    return image

@@ -38,14 +38,17 @@ class Schedule:
     stop_r_hat: float = 1.1
 
     @property
-    def n_moves(self) -> int:
-        """Moves of one chain at most, sampling included."""
-        return len(self.taus()) + self.n_samples
-
-    @property
     def n_annealed(self) -> int:
         """Moves before the burn-in."""
         return self.n_temperatures * self.moves_per_temperature
+
+    def n_searched(self, linked: bool) -> int:
+        """Moves before the frame's own burn-in: a link to other frames is learned by a burn-in and samples of its own."""
+        return self.n_annealed + (self.burn_in + self.n_samples if linked else 0)
+
+    def n_moves(self, linked: bool) -> int:
+        """Moves of one chain at most, sampling included."""
+        return self.n_searched(linked) + self.burn_in + self.n_samples
 
     def taus(self) -> np.ndarray:
         """Temperature of every move before sampling, in order."""

@@ -59,20 +59,36 @@ class RefineSettings:
     seed: int
     motion: ThermalMotion | None = None
 
+    @property
+    def n_moves(self) -> int:
+        """Moves of one chain at most, sampling included."""
+        return self.schedule.n_moves(linked=self.motion is not None)
+
+
+def frames_are_linked(anneal: Mapping[str, Any], window: int) -> bool:
+    """Whether other frames enter a frame's likelihood; in a window of one frame there is no other."""
+    return bool(anneal["link_frames"]) and window > 1
+
+
+def schedule_of(anneal: Mapping[str, Any]) -> Schedule:
+    """The schedule from the values of the configuration's `anneal` leaf."""
+    return Schedule(**{f.name: anneal[f.name] for f in fields(Schedule) if f.name in anneal})
+
 
 def refine_settings(
     anneal: Mapping[str, Any], lattice_constant_angstrom: float, minimum_correlation: float, seed: int, window: int
 ) -> RefineSettings:
-    """Settings from the values of the configuration's `anneal` leaf; in a window of one frame there is no other to link to."""
+    """Settings from the values of the configuration's `anneal` leaf."""
+    linked = frames_are_linked(anneal, window)
     return RefineSettings(
-        schedule=Schedule(**{f.name: anneal[f.name] for f in fields(Schedule) if f.name in anneal}),
+        schedule=schedule_of(anneal),
         n_chains=anneal["n_chains"],
         potential=anneal["potential"],
         temperature_k=anneal["temperature_k"],
         lattice_constant_angstrom=lattice_constant_angstrom,
         minimum_correlation=minimum_correlation,
         seed=seed,
-        motion=ThermalMotion(anneal["motion_angstrom"], anneal["relaxation_frames"]) if anneal["link_frames"] and window > 1 else None,
+        motion=ThermalMotion(anneal["motion_angstrom"], anneal["relaxation_frames"]) if linked else None,
     )
 
 

@@ -106,12 +106,8 @@ class ForwardModel:
     def to_image(self, band: Any, rows: slice = slice(None)) -> Any:
         """Padded real image (B, H, W), or some rows of it, of the half-plane band (B, 2 n_ky + 1, n_kx + 1)."""
         height, width = self.grid.padded_shape
-        n_ky = self.band.n_ky
         # axis by axis: columns beyond the band are empty, and rows beyond the view are not wanted
-        spectrum = self.xp.zeros((band.shape[0], height, self.band.n_kx + 1), band.dtype)
-        spectrum[:, : n_ky + 1] = band[:, n_ky:]
-        spectrum[:, -n_ky:] = band[:, :n_ky]
-        along = self.fft.ifft(spectrum, axis=-2)[:, rows]
+        along = self.fft.ifft(self.band.to_spectrum(band, height, self.xp), axis=-2)[:, rows]
         return self.fft.irfft(along, n=width, axis=-1) * (height * width)
 
     def atom_bands(self) -> tuple[np.ndarray, np.ndarray]:
@@ -158,14 +154,13 @@ class ForwardModel:
         """d E / d positions, (B, N, 3), of an energy whose slope d E / d linear image is given, (B, H, W)."""
         xp = self.xp
         height, width = self.grid.padded_shape
-        n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
+        n_x = self.band.n_kx + 1
         rows, columns = self.grid.view
         wide = xp.zeros((*slope.shape[:2], width), self.dtype)
         wide[..., columns] = slope
         along = self.fft.rfft(wide, axis=-1)[..., :n_x]
         tall = xp.zeros((slope.shape[0], height, n_x), along.dtype)
         tall[:, rows] = along
-        spectrum = xp.conj(self.fft.fft(tall, axis=-2))
-        band = xp.concatenate([spectrum[:, -n_ky:], spectrum[:, : n_ky + 1]], axis=1)
+        band = self.band.of_spectrum(xp.conj(self.fft.fft(tall, axis=-2)), xp)
         band[:, :, 1:] *= 2
         return sum(self._sums.pull_back(band[:, None] * table, waves, who) for table, who in zip(self._linear, self._members))

@@ -45,21 +45,16 @@ class GriddedSums:
         """S_m(k): (B, M, 2 n_ky + 1, n_kx + 1) complex64; `members` (B, N) are weights of the atoms, None all ones."""
         fine = np.zeros((len(waves), self.n_orders, self._ny, self._nx), np.float32)
         _spread(waves, _weights(waves, members), self._beta, fine)
-        n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
         # axis by axis: columns beyond the band are not wanted
-        spectrum = scipy.fft.fft(scipy.fft.rfft(fine, axis=-1)[..., :n_x], axis=-2)
-        half = np.concatenate([spectrum[:, :, -n_ky:], spectrum[:, :, : n_ky + 1]], axis=2)
-        return half * self._deconvolve
+        spectrum = scipy.fft.fft(scipy.fft.rfft(fine, axis=-1)[..., : self.band.n_kx + 1], axis=-2)
+        return self.band.of_spectrum(spectrum, np) * self._deconvolve
 
     def pull_back(self, slopes: Any, waves: Any, members: Any) -> Any:
         """Gradient of Re sum_k,m slopes_m(k) S_m(k) with respect to (x, y, z) of each atom: (B, N, 3)."""
-        n_ky, n_x = self.band.n_ky, self.band.n_kx + 1
         # Re sum over the half-plane equals the real field of the whole plane when columns beyond the first count half.
         half = np.conj(slopes) * self._deconvolve
         half[..., 1:] *= 0.5
-        spectrum = np.zeros((*slopes.shape[:2], self._ny, n_x), np.complex64)
-        spectrum[:, :, : n_ky + 1] = half[:, :, n_ky:]
-        spectrum[:, :, -n_ky:] = half[:, :, :n_ky]
+        spectrum = self.band.to_spectrum(half, self._ny, np)
         spectrum[:, :, :, 0] = _hermitian_column(spectrum[:, :, :, 0])
         fields = scipy.fft.irfft(scipy.fft.ifft(spectrum, axis=-2), n=self._nx, axis=-1) * np.float32(self._ny * self._nx)
         gradient = np.empty_like(waves)

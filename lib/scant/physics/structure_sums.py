@@ -29,6 +29,17 @@ class Band:
             np.arange(-self.n_ky, self.n_ky + 1)[:, None] / self.height_angstrom,
         )
 
+    def of_spectrum(self, spectrum: Any, xp: Any) -> Any:
+        """The band (..., 2 n_ky + 1, n_kx + 1) of a spectrum (..., H, n_kx + 1) whose rows are in the order of an FFT."""
+        return xp.concatenate([spectrum[..., -self.n_ky :, :], spectrum[..., : self.n_ky + 1, :]], axis=-2)
+
+    def to_spectrum(self, band: Any, n_rows: int, xp: Any) -> Any:
+        """The spectrum (..., n_rows, n_kx + 1), rows in the order of an FFT, that is the band and zero elsewhere."""
+        spectrum = xp.zeros((*band.shape[:-2], n_rows, band.shape[-1]), band.dtype)
+        spectrum[..., : self.n_ky + 1, :] = band[..., self.n_ky :, :]
+        spectrum[..., -self.n_ky :, :] = band[..., : self.n_ky, :]
+        return spectrum
+
 
 class MatrixSums:
     """Sums and adjoint on a band for positions (B, N, 3) in angstrom whose origin lies `offset_angstrom` inside the padded field."""

@@ -17,6 +17,7 @@ from scant.analysis.neighbours import SIGMA, FrameAtoms, iterate_frames
 from scant.analysis.rigidity import Rigidity, bending_rigidity
 from scant.analysis.ripples import ripple_table
 from scant.analysis.strain import GRAPHENE_LATTICE_ANGSTROM
+from scant.inference.problem import frames_are_linked, schedule_of
 from scant.report.viewer import MAX_FRAMES, evenly_spread
 
 QUANTILE_STEP_ANGSTROM = 1e-4
@@ -159,13 +160,13 @@ class Findings:
     def n_annealed(self) -> int:
         """Moves of a chain before it samples the frame's own posterior."""
         used = self.used("anneal")
-        search = used.get("n_temperatures", 0) * used.get("moves_per_temperature", 0)
-        return int(search + self.linked * (used.get("burn_in", 0) + used.get("n_samples", 0)))
+        return schedule_of(used).n_searched(self.linked) if used else 0
 
     @property
     def linked(self) -> bool:
         """Whether a frame's neighbours entered its likelihood."""
-        return bool(self.used("anneal").get("link_frames")) and self.used("average").get("window", 1) != 1
+        used = self.used("anneal")
+        return bool(used) and frames_are_linked(used, self.used("average").get("window", 1))
 
     @property
     def times_ms(self) -> dict[int, float]:

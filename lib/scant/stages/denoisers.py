@@ -22,8 +22,7 @@ from scant.errors import CalibrationError, InputError
 from scant.imaging.binning import coarser_by
 from scant.imaging.denoise.anscombe import destabilise, stabilise
 from scant.imaging.denoise.backends import pypi_bm3d
-from scant.imaging.denoise.coarser import bm3d_coarser
-from scant.imaging.denoise.ksvd import ksvd_denoise, learn_dictionary
+from scant.imaging.denoise.coarser import bm3d_coarser, ksvd_coarser, learn_coarser
 from scant.imaging.denoise.linear import gaussian_of_least_risk, radial_wiener
 from scant.imaging.denoise.unet import Weights, unet_denoise
 from scant.imaging.reciprocal import find_lattice
@@ -58,7 +57,7 @@ def filters(learned: dict[str, Weights], with_package: bool, coarser: int) -> di
     if with_package:
         found["PyPI bm3d"] = _package
     if "ksvd" in learned:
-        found["K-SVD"] = _Learned(ksvd_denoise, learned["ksvd"]["dictionary"])
+        found["K-SVD"] = _Learned(ksvd_coarser, learned["ksvd"])
     if "unet" in learned:
         found["U-Net"] = _Learned(unet_denoise, learned["unet"])
     return found
@@ -83,12 +82,13 @@ def compare_simulated(settings: PairSettings, unet: Weights | None, with_package
     scenes = [scene(settings, stream(seed, "denoisers", n), VACANCIES) for n in range(SCENES)]
     rows: list[dict[str, Any]] = []
     costs: dict[str, dict[str, float]] = {}
+    coarser = coarser_by(settings.pixel_size_angstrom)
     for factor in DOSE_FACTORS:
         movies = [_movie(s, settings, factor, stream(seed, f"denoisers {factor:g}", n)) for n, s in enumerate(scenes)]
         noise = {"read_noise_e": settings.read_noise_e, "excess_noise": settings.excess_noise}
-        dictionary = learn_dictionary([stabilise(m[0][n], **noise) for m in movies for n in range(WINDOW)], stream(seed, "denoisers-ksvd"))
-        learned: dict[str, Weights] = {"ksvd": {"dictionary": dictionary}} | ({} if unet is None else {"unet": unet})
-        chosen = filters(learned, with_package, coarser_by(settings.pixel_size_angstrom))
+        frames = [stabilise(m[0][n], **noise) for m in movies for n in range(WINDOW)]
+        learned: dict[str, Weights] = {"ksvd": learn_coarser(frames, coarser, stream(seed, "denoisers-ksvd"))}
+        chosen = filters(learned | ({} if unet is None else {"unet": unet}), with_package, coarser)
         costs = costs or {name: cost(function) for name, function in chosen.items()}
         for name, function in chosen.items():
             images = [destabilise(function(stabilise(m[0][0], **noise)), **noise) for m in movies]

@@ -10,7 +10,9 @@ rule learn_dictionary:
     input:
         stacks=spread_blocks(product("averaged/{block}.zarr"), LEARNING_BLOCKS),
         frames=spread_blocks(product("average/{block}.parquet"), LEARNING_BLOCKS),
+        dataset=product("ingest/facts.json"),
         detector=product("calibrate/detector.npz"),
+        detector_facts=product("calibrate/detector.json"),
     output:
         dictionary=product("denoise/dictionary.npz"),
     log: log_of("learn_dictionary")

@@ -29,7 +29,7 @@ def anneal(inputs, outputs, params, block, threads):
         max(1.0, variance_over_noise(calibration)),
     )  # fmt: skip
     frames = sites["frame"].unique().sort().to_list()
-    say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of {settings.schedule.n_moves} moves each")
+    say(f"anneal: {len(frames)} frames on the {device}, {settings.n_chains} chains of at most {settings.n_moves} moves each")
     done, lost = map_frames(
         task, frames, stage="anneal", n_workers=1 if device == "gpu" else threads, **params.workers,
         batch_frames=batch_size(params.settings["frames_per_batch"], task),

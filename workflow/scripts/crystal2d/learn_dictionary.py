@@ -1,15 +1,16 @@
-"""Learn the denoiser's dictionary from averaged frames spread over the movie."""
+"""Learn the denoiser's dictionary from averaged frames spread over the movie, on pixels as coarse as the aperture allows."""
 
 import polars as pl
 from scant.imaging.denoise.anscombe import stabilise
-from scant.imaging.denoise.ksvd import learn_dictionary
+from scant.imaging.denoise.coarser import learn_coarser
 from scant.imaging.temporal import sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.store import StackReader
 from scant.io.structures import read_tables
 from scant.rng import stream
-from scant.stages.calibration import read_detector, write_arrays
+from scant.stages.calibration import read_detector, read_json, write_arrays
+from scant.stages.facts import coarser_pixels
 
 FRAMES = 16
 
@@ -21,9 +22,11 @@ def learn(inputs, outputs, params):
     for frame, count in (averaged.row(i) for i in sample_frames(len(averaged), FRAMES)):
         noise = {"read_noise_e": detector.read_noise_e / count**0.5, "excess_noise": detector.excess_noise / count}
         images.append(stabilise(stacks.read(frame, frame + 1)[0], **noise))
-    dictionary = learn_dictionary(images, stream(params.seed, "dictionary"))
-    write_arrays(outputs.dictionary, {"dictionary": dictionary})
-    say(f"learn_dictionary: {len(dictionary)} atoms of {dictionary.shape[1]} pixels from {len(images)} frames")
+    coarser = coarser_pixels(read_json(inputs.dataset), read_json(inputs.detector_facts)["pixel_size_angstrom"])
+    learned = learn_coarser(images, coarser, stream(params.seed, "dictionary"))
+    write_arrays(outputs.dictionary, learned)
+    n_atoms, size = learned["dictionary"].shape
+    say(f"learn_dictionary: {n_atoms} atoms of {size} pixels, {coarser} times coarser than the camera's, from {len(images)} frames")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from scant.errors import ConfigError
 from scant.imaging.denoise.anscombe import destabilise, stabilise
 from scant.imaging.denoise.bm3d_filter import check_finite
-from scant.imaging.denoise.coarser import bm3d_coarser
-from scant.imaging.denoise.ksvd import ksvd_denoise
+from scant.imaging.denoise.coarser import bm3d_coarser, ksvd_coarser
 from scant.imaging.denoise.unet import Weights, unet_denoise
 
 METHODS = ("bm3d", "pypi-bm3d", "ksvd", "unet", "none")
@@ -55,8 +54,8 @@ def denoise_frame(
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
     method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
-    takes learned["dictionary"] of `ksvd.learn_dictionary`, 'unet' the weights of `unet.train_unet`. 'bm3d' alone knows of noise that is not
-    white, whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so large (`binning.coarser_by`).
+    takes what `coarser.learn_coarser` learned, 'unet' the weights of `unet.train_unet`. 'bm3d' alone knows of noise that is not white,
+    whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so large (`binning.coarser_by`).
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -76,7 +75,7 @@ def _denoised(stabilised: Image, method: str, learned: Weights | None) -> Image:
         return pypi_bm3d(stabilised, 1.0)
     if learned is None:
         raise ConfigError(f"the denoising method {method!r} needs what it has learned: give `learned`, or choose the method 'bm3d'")
-    return ksvd_denoise(stabilised, learned["dictionary"]) if method == "ksvd" else unet_denoise(stabilised, learned)
+    return ksvd_coarser(stabilised, learned) if method == "ksvd" else unet_denoise(stabilised, learned)
 
 
 def image_and_noise(image_e: npt.NDArray, **settings: Any) -> tuple[Image, float]:

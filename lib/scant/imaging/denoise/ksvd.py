@@ -19,7 +19,7 @@ N_ATOMS = 256
 MOST_USED = 16
 # Residual, in noise sd per pixel, at which a patch is explained. Elad and Aharon's 1.15 loses up to 1 dB on lattices in counts; so does
 # a share of the noisy image in the mean, which they add.
-RESIDUAL_SD = 1.1
+RESIDUAL_SD = 1.05
 LEARNING_PATCHES = 40_000
 LEARNING_ROUNDS = 16
 
@@ -40,7 +40,7 @@ def learn_dictionary(images: list[npt.NDArray], rng: np.random.Generator, sigma:
     return dictionary
 
 
-def ksvd_denoise(image: npt.NDArray, dictionary: Floats, sigma: float = 1.0, step_px: int = 2) -> Floats:
+def ksvd_denoise(image: npt.NDArray, dictionary: Floats, sigma: float = 1.0, step_px: int = 1) -> Floats:
     """Denoised image (y, x) float32: white Gaussian noise of sd `sigma`, patches every `step_px` pixels, dictionary (K, 64).
 
     Raises InputError for pixels that are not finite, a dictionary of another patch, or an image smaller than a patch.
