@@ -69,8 +69,14 @@ def _add_spots(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame", type=int, default=0, help="number of the frame; default: 0")
     parser.add_argument("--gain-adu-per-electron", type=_positive, help="default: by the noise of the image itself")
     parser.add_argument("--offset-adu", type=float, default=0.0, help="counts without any electron; default: 0")
-    parser.add_argument("--read-noise-e", type=float, default=0.0, help="camera noise per pixel in electrons; default: 0")
+    parser.add_argument("--read-noise-e", type=_from_zero, default=0.0, help="camera noise per pixel in electrons; default: 0")
     parser.add_argument("--out", help="beginning of the names of the .csv and the .png; default: NAME-frame-N here")
+
+
+def _from_zero(text: str) -> float:
+    if not 0 <= (number := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return number
 
 
 def _positive(text: str) -> float:

@@ -1,8 +1,8 @@
-"""Large views in overlapping tiles: each is annealed alone, and the heights are joined where tiles overlap.
+"""Large views in overlapping tiles, each annealed alone.
 
 The annealer holds all modes of a sheet, time with the third and memory with the second power of its atoms; what an image tells of an atom
-comes from within ten angstrom. A tile takes its mean height for a part of its defocus, so tiles are put level by least squares over
-the atoms that they share.
+comes from within ten angstrom. A tile's mean height is its own part of the defocus, which its image tells to 0.1 A at 8e3 e/A^2: so tiles
+are level without a look at the atoms that they share, whose heights at the tiles' rims are less sure than that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scant.inference.prepare import grid_around
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
 from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
+from scant.rng import stream
 
 MOST_ATOMS = 2500
 CORE_ANGSTROM, OVERLAP_ANGSTROM, BEYOND_ANGSTROM = 44.0, 8.0, 3.0
@@ -50,7 +51,7 @@ def refine_in_tiles(
         if failures:
             return [], failures
         estimates += found
-    return [joined(problem, tiles, estimates)], []
+    return [joined(problem, tiles, estimates, stream(settings.seed, "tiles", problem.frame))], []
 
 
 def tiles_of(problem: FrameProblem, pixel_size_angstrom: float) -> list[Tile]:
@@ -109,19 +110,22 @@ def _cut(problem: FrameProblem, window: list[tuple[int, int]], atoms: np.ndarray
     )
 
 
-def joined(problem: FrameProblem, tiles: list[Tile], estimates: list[FrameEstimate]) -> FrameEstimate:
-    """The frame's estimate from those of its tiles; every atom comes from the tile that owns it.
+def joined(problem: FrameProblem, tiles: list[Tile], estimates: list[FrameEstimate], rng: np.random.Generator) -> FrameEstimate:
+    """The frame's estimate from those of its tiles; every atom comes from the tile that owns it, the error of the tile's mean height added
+    to its own, and drawn from `rng` for the samples.
 
     Figures of convergence are those of the worst tile, others their mean; energies are summed, overlaps counted twice.
     """
-    rise = levels(tiles, estimates)
+    defocus, unsure = np.array([(e.defocus_angstrom, e.sigma_defocus_angstrom) for e in estimates]).T
     shape = (len(problem.positions), 3)
     positions, sigma, rebonded = np.zeros(shape), np.zeros(shape), np.zeros(len(problem.positions), bool)
     samples = np.zeros((min(len(e.samples) for e in estimates), *shape))
-    for tile, estimate, height in zip(tiles, estimates, rise):
-        kept, shift = tile.atoms[tile.own], tile.origin_angstrom + [0, 0, height]
+    for tile, estimate, rise, error in zip(tiles, estimates, defocus - defocus.mean(), unsure):
+        kept, shift = tile.atoms[tile.own], tile.origin_angstrom + [0, 0, rise]
         positions[kept], samples[:, kept] = estimate.positions[tile.own] + shift, estimate.samples[: len(samples), tile.own] + shift
-        sigma[kept], rebonded[tile.atoms] = estimate.sigma[tile.own], rebonded[tile.atoms] | estimate.rebonded
+        samples[:, kept, 2] += rng.normal(0, error, (len(samples), 1))
+        sigma[kept] = np.hypot(estimate.sigma[tile.own], [0, 0, error])
+        rebonded[tile.atoms] |= estimate.rebonded
     mean = positions[:, 2].mean()
     positions[:, 2] -= mean
     samples[..., 2] -= samples[..., 2].mean(axis=1, keepdims=True)
@@ -139,31 +143,11 @@ def joined(problem: FrameProblem, tiles: list[Tile], estimates: list[FrameEstima
         acceptance=float(np.mean([e.acceptance for e in estimates])),
         r_hat=float(np.max([e.r_hat for e in estimates])),
         chain_spread_z_angstrom=float(np.max([e.chain_spread_z_angstrom for e in estimates])),
-        defocus_angstrom=float(np.mean([e.defocus_angstrom - height for e, height in zip(estimates, rise)]) + mean),
-        sigma_defocus_angstrom=float(np.sqrt(np.mean([e.sigma_defocus_angstrom**2 for e in estimates]) / len(estimates))),
+        defocus_angstrom=float(defocus.mean() + mean),
+        sigma_defocus_angstrom=float(np.sqrt((unsure**2).mean() / len(unsure))),
         motion_angstrom=float(np.mean([e.motion_angstrom for e in estimates])),
         converged=all(e.converged for e in estimates),
         n_moves=max(e.n_moves for e in estimates),
         trace=np.sum([e.trace[:moves] for e in estimates], axis=0),
         rebonded=rebonded,
     )
-
-
-def levels(tiles: list[Tile], estimates: list[FrameEstimate]) -> np.ndarray:
-    """What to add to the heights of each tile (t,), mean 0, so that atoms seen by two tiles agree best."""
-    rows, differences = [], []
-    for a in range(len(tiles)):
-        for b in range(a + 1, len(tiles)):
-            _, in_a, in_b = np.intersect1d(tiles[a].atoms, tiles[b].atoms, assume_unique=True, return_indices=True)
-            if not len(in_a):
-                continue
-            weight = 1 / (estimates[a].sigma[in_a, 2] ** 2 + estimates[b].sigma[in_b, 2] ** 2)
-            row = np.zeros(len(tiles))
-            row[a], row[b] = np.sqrt(weight.sum()) * np.array([1.0, -1.0])
-            rows.append(row)
-            apart = estimates[b].positions[in_b, 2] - estimates[a].positions[in_a, 2]
-            differences.append(float((weight * apart).sum() / np.sqrt(weight.sum())))
-    if not rows:
-        return np.zeros(len(tiles))
-    rise = np.linalg.lstsq(np.array(rows), np.array(differences), rcond=None)[0]
-    return np.asarray(rise - rise.mean())
