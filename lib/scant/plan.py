@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from scant.config import Config
 from scant.imaging.window import window_for_dose
+from scant.inference.estimates import MOST_SAMPLES
 from scant.inference.problem import frames_are_linked, schedule_of
-from scant.inference.replicas import MOST_SAMPLES
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
 from scant.io.blocks import chunk_frames_for
 from scant.job_memory import job_memory_mb, worker_job_memory_mb

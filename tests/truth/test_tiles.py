@@ -73,7 +73,7 @@ def test_tiles_are_as_good_as_the_truth_allows_and_level(frame, monkeypatch):
     # Annealed as a whole its quarters are off by up to 0.28 A, and the error of all heights is 0.37 to 0.38 A.
     for tile in tiles.tiles_of(problem, 0.2):
         mine = tile.atoms[tile.own]
-        assert abs(error[mine[inside[mine]], 2].mean()) < 0.45
+        assert abs(error[mine[inside[mine]], 2].mean()) < 0.35
     assert 0.7 < (error[inside, :2] / estimate.sigma[inside, :2]).std() < 1.4
     assert abs(estimate.defocus_angstrom - OPTICS.defocus_angstrom) < 5
 

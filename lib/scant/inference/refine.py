@@ -7,6 +7,7 @@ from dataclasses import replace
 from scant.errors import FrameFailure
 from scant.inference import tiles
 from scant.inference.bond_moves import move_bonds
+from scant.inference.estimates import estimates_of
 from scant.inference.gate import gate_failure
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
 from scant.inference.replicas import Replicas
@@ -84,4 +85,4 @@ def _refine_batch(
         estimates, more = _refine_batch(rest, optics, grid, settings, device) if rest else ([], [])
         return estimates, failures + more
     chain, moments = batch.anneal()
-    return batch.estimates(chain, moments)
+    return estimates_of(batch, chain, moments)

@@ -7,12 +7,10 @@ frame's numbers come from its own streams, so its result does not depend on its 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from scant.errors import FrameFailure
 from scant.inference.anneal import Chain, adapt_step, hamiltonian_move, mirror_flip, start_chain
 from scant.inference.energy import PosteriorEnergy
 from scant.inference.information import image_information
@@ -20,7 +18,7 @@ from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_
 from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
 from scant.inference.precondition import ModeCoordinates, bond_modes, mode_scales, thermal_height_variance
 from scant.inference.prior import POTENTIALS, build_prior
-from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
+from scant.inference.problem import FrameProblem, RefineSettings
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.optics import Optics
 from scant.rng import stream
@@ -30,32 +28,15 @@ SOFT_MODES = 12
 # Stiffer modes of heights are held by the prior alone.
 SENSED_MODES = 150
 MOVES_PER_REFRESH = 5
-# Chains of a few dozen moves do not each explore the softest ripples (their R-hat says so); what the estimate needs is that
-# their means agree, and what remains between them is part of sigma.
-CHAIN_SPREAD_LIMIT_ANGSTROM = 0.3
-EDGE_ANGSTROM = 3.0
-BASIN_WEIGHT = 0.05
-MINIMUM_ACCEPTANCE = 0.2
 SAMPLES_PER_CHECK = 20
-# Sheets kept of a frame for what is not linear in the positions: each costs disk and a solution of the pi bands.
-MOST_SAMPLES = 4
 DOME_RADIUS_ANGSTROM = (2.5, 10.0)
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    """What the chains left, fetched from the device once: per sample and replica (S, B, ...), or per replica (B, ...)."""
-
-    accepted: np.ndarray
-    soft: np.ndarray
-    mean_height: np.ndarray
-    positions: np.ndarray
-    misfit: np.ndarray
-    intensity_e: np.ndarray
-
-
 class Replicas:
-    """Replicas of all frames, chains of a frame side by side, with their energy and coordinates."""
+    """Replicas of all frames, chains of a frame side by side, with their energy and coordinates.
+
+    `motion_angstrom` (frames,): the motion against the linked frames that each image asks for; NaN without a link.
+    """
 
     def __init__(self, problems: list[FrameProblem], optics: Optics, grid: ImageGrid, settings: RefineSettings, xp: Any):
         self.problems, self.settings, self.xp = problems, settings, xp
@@ -69,7 +50,7 @@ class Replicas:
         self.own = self._on_device([(p.counts_e, p.inverse_variance) for p in problems])
         self.guide = self._on_device([p.guide for p in problems])
         self._link: NeighbourLink | None = None
-        self._motion_angstrom = np.full(len(problems), np.nan)
+        self.motion_angstrom = np.full(len(problems), np.nan)
         self._height_information: list[np.ndarray] = []
         self.coordinates, self._free_variance = self._coordinates(n_atoms)
         self.held = np.repeat([len(p.positions) for p in problems], chains)
@@ -175,7 +156,7 @@ class Replicas:
         active = np.ones(len(chain.u), bool)
         for n in range(1, schedule.n_samples + 1):
             self._move(chain, 1.0, active)
-            moments.add(*self._about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2], active)
+            moments.add(*self.about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2], active)
             if n % SAMPLES_PER_CHECK == 0:
                 agree = [r < schedule.stop_r_hat for r in self._r_hats(moments)]
                 active = active & ~np.repeat(agree, self.settings.n_chains)
@@ -207,7 +188,7 @@ class Replicas:
                 seen = motion_seen(
                     motion, own_slope[f, linked], self._height_information[f][linked, linked], error, variance_of, p.guide_offsets
                 )
-                self._motion_angstrom[f] = seen.rms_angstrom
+                self.motion_angstrom[f] = seen.rms_angstrom
                 slope, precision = link_terms(mean[f, linked, 2], error, variance_of(seen), p.guide_offsets, seen)
                 terms[:, f, linked] = mean[f, linked, 2], slope, precision
         return NeighbourLink(*(self.xp.asarray(np.repeat(part, chains, axis=0)) for part in terms))
@@ -227,77 +208,9 @@ class Replicas:
         gradient = self.coordinates.pull_back(self.energy.misfit(positions)[1])
         return -to_numpy(gradient)[:: self.settings.n_chains, :, 2]
 
-    def _about_mean_height(self, positions: Any) -> tuple[Any, Any]:
+    def about_mean_height(self, positions: Any) -> tuple[Any, Any]:
         """Positions with the mean height of each replica taken out, and that mean (B,)."""
         mean = positions[..., 2].sum(axis=-1) / self.xp.asarray(self.held, positions.dtype)
         centred = positions.copy()
         centred[..., 2] -= mean[:, None]
         return centred, mean
-
-    def _well_inside(self, positions: np.ndarray) -> np.ndarray:
-        """Atoms (N,) far enough from the view's edge for the image to hold them on all sides; all atoms when none is."""
-        grid = self.model.grid
-        size = np.array([grid.width_px, grid.height_px]) * grid.pixel_size_angstrom
-        inner = np.asarray(((positions[:, :2] > EDGE_ANGSTROM) & (positions[:, :2] < size - EDGE_ANGSTROM)).all(axis=1))
-        return inner if inner.any() else np.ones(len(positions), bool)
-
-    def estimates(self, chain: Chain, moments: Moments) -> tuple[list[FrameEstimate], list[FrameFailure]]:
-        """What the frames' chains say together, frame by frame; a frame that left the finite numbers is a failure."""
-        chains = self.settings.n_chains
-        before = len(chain.trace) - len(moments.soft)
-        trace = np.stack(chain.trace).reshape(len(chain.trace), -1, chains)
-        counts = moments.counts[::chains]
-        weights = np.concatenate([chain_weights(trace[before : before + n, f : f + 1]) for f, n in enumerate(counts)])
-        mean, sigma, spread = combine_chains(moments, weights)
-        correlation = to_numpy(self.energy.correlation(self.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
-        sampled = _Sampled(
-            np.stack(chain.accepted)[before:],
-            np.stack(moments.soft),
-            np.stack(moments.mean_height),
-            to_numpy(self._about_mean_height(self.coordinates.positions(chain.u))[0]),
-            to_numpy(chain.misfit),
-            to_numpy(self.energy.intensity_e),
-        )
-        estimates, failures = [], []
-        for f, p in enumerate(self.problems):
-            if not np.isfinite(mean[f, : len(p.positions)]).all():
-                failures.append(FrameFailure(p.frame, "anneal", "diverged", "the energy left the finite numbers", "lower anneal.tau_start"))
-                continue
-            n = len(p.positions)
-            figures = self._figures(f, sampled, counts[f], weights[f])
-            spread_z = float(np.sqrt((spread[f, :n, 2][self._well_inside(p.positions)] ** 2).mean()))
-            estimates.append(
-                FrameEstimate(
-                    frame=p.frame,
-                    positions=mean[f, :n],
-                    sigma=sigma[f, :n],
-                    energy=float((trace[before : before + counts[f], f] * weights[f]).sum(axis=-1).mean()),
-                    correlation=float(correlation[f]),
-                    chain_spread_z_angstrom=spread_z,
-                    converged=bool(spread_z < CHAIN_SPREAD_LIMIT_ANGSTROM and figures["acceptance"] > MINIMUM_ACCEPTANCE),
-                    n_moves=before + counts[f],
-                    trace=trace[: before + counts[f], f],
-                    rebonded=np.zeros(n, bool),
-                    **figures,
-                )
-            )
-        return estimates, failures
-
-    def _figures(self, f: int, sampled: _Sampled, n_samples: int, weights: np.ndarray) -> dict[str, Any]:
-        """What is read off one frame's chains beside positions: see FrameEstimate."""
-        chains, p = self.settings.n_chains, self.problems[f]
-        mine = slice(f * chains, (f + 1) * chains)
-        kept = weights > BASIN_WEIGHT * weights.max()
-        best_first = np.argsort(-weights, kind="stable")
-        rise = sampled.mean_height[:n_samples, mine]
-        return {
-            "samples": sampled.positions[mine][best_first[kept[best_first]][:MOST_SAMPLES], : len(p.positions)],
-            "chains_in_basin": int(kept.sum()),
-            "reduced_chi2": float(2 * sampled.misfit[mine].mean() / (p.inverse_variance > 0).sum()),
-            "intensity_e": float(sampled.intensity_e[mine].mean()),
-            "acceptance": float(sampled.accepted[:n_samples, mine].mean()),
-            "r_hat": float(np.max(split_r_hat(sampled.soft[:n_samples, mine][:, kept]))),
-            "defocus_angstrom": self.model.optics.defocus_angstrom + float(rise.mean()),
-            "sigma_defocus_angstrom": float(rise.std()),
-            "motion_angstrom": float(self._motion_angstrom[f]),
-        }
