@@ -161,7 +161,7 @@ class FinishedRun:
                 atoms=self.atoms,
                 frames=self.table("frames"),
                 calibration=self.calibration,
-                parameters={"anneal": self.used("anneal")},
+                parameters={stage: self.used(stage) for stage in ("average", "anneal")},
                 md=self.table("md"),
                 dose=self._made("dose"),
                 dose_bound=self._made("dose/bound"),

@@ -16,10 +16,11 @@ def denoisers_of(w):
     return tables if all(Path(table).exists() for table in tables) else []
 
 
-def used_parameters():
-    """The configuration as the report shows it: one table per stage, what concerns all of them under `run`."""
+def used_parameters(w):
+    """The configuration as the report shows it: one table per stage, what concerns all of them under `run`; the window as a number."""
     values = CONFIG.model_dump(mode="json", by_alias=True, exclude={"datasets", "simulate", "results"})
     leaves = {key: value for key, value in values.items() if isinstance(value, dict)}
+    leaves["average"]["window"] = averaging_window(w)
     return {"run": {key: value for key, value in values.items() if key not in leaves}, **leaves}
 
 
@@ -55,7 +56,7 @@ rule report:
     benchmark: benchmark_of("report")
     params:
         settings=params_for("report"),
-        parameters=used_parameters(),
+        parameters=used_parameters,
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         store=product("movie.zarr"),
         seed=CONFIG.seed,
