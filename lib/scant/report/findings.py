@@ -166,7 +166,7 @@ class Findings:
     def linked(self) -> bool:
         """Whether a frame's neighbours entered its likelihood."""
         used = self.used("anneal")
-        return bool(used) and frames_are_linked(used, self.used("average").get("window", 1))
+        return "link_frames" in used and frames_are_linked(used, self.used("average").get("window", 1))
 
     @property
     def times_ms(self) -> dict[int, float]:
