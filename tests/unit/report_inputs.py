@@ -17,6 +17,7 @@ from report_tables import (
     md_table,
 )  # fmt: skip
 from scant.analysis.defect_events import EVENTS, TRACKED
+from scant.config import AnnealSettings
 from scant.report.findings import Defects, ExampleImages, ReportInputs, Response
 from scant.stages.denoisers import REAL, SIMULATED
 from scant.stages.products import ELECTRONS, RESPONSES, SUMS
@@ -100,5 +101,5 @@ def everything() -> ReportInputs:
         energy=np.random.default_rng(0).normal(size=(4, 40)),
         response=response(),
         defects=defects(),
-        parameters={"anneal": {"n_temperatures": 10, "moves_per_temperature": 1, "burn_in": 10}},
+        parameters={"average": {"window": 5}, "anneal": AnnealSettings().model_dump()},
     )
