@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -36,15 +37,20 @@ class AtomKernels:
 
 
 def atom_kernels(simulate: Simulator, lattice: Lattice2D) -> AtomKernels:
-    """Simulate the patches: 16 small images."""
-    bond = lattice.bond_px
+    """Simulate the patches: 16 small images, once for frames that share simulator and lattice."""
+    return _kernels(simulate, lattice.bond_px, tuple(map(tuple, lattice.vectors_px.tolist())))
+
+
+@lru_cache(maxsize=4)
+def _kernels(simulate: Simulator, bond: float, vectors_px: tuple[tuple[float, float], ...]) -> AtomKernels:
+    vectors = np.array(vectors_px)
     radius = int(np.ceil(REACH_BONDS * bond))
     size = 2 * radius + 1
     i, j = np.meshgrid(np.arange(-8, 9), np.arange(-8, 9))
     cells = np.stack([i.ravel(), j.ravel()], axis=1)
     values = np.zeros((2, OVERSAMPLING, OVERSAMPLING, size, size))
     for sub in (0, 1):
-        others = np.concatenate([cells @ lattice.vectors_px, (cells + (1 - 2 * sub) / 3) @ lattice.vectors_px])
+        others = np.concatenate([cells @ vectors, (cells + (1 - 2 * sub) / 3) @ vectors])
         others = others[np.hypot(*others.T) > 0.5 * bond]
         others = others[np.abs(others).max(axis=1) < radius + SURROUNDING_BONDS * bond]
         for a in range(OVERSAMPLING):

@@ -9,6 +9,7 @@ of Gaussians that has no integral (a weak phase object puts nothing into its own
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -21,6 +22,8 @@ Ints = NDArray[np.int64]
 GAUSSIAN_WIDTHS = (0.21, 0.36, 0.7)
 REACH = 2.6
 TABLE_STEPS = 1500
+# Overlaps reach twice the radius; they are smooth, so every eighth node is computed.
+OVERLAP_STEP = 8
 FREQUENCY_STEPS = 256
 TAPER = 0.85
 GAUSSIAN_CUTOFF = 2.5
@@ -31,13 +34,15 @@ CORRECTION = 0.1
 class TemplateBasis:
     """Transfer functions H_m(k), (m, nk), at `k_per_px` (nk,), with profile tables (m, nq) at r^2 = 0, dq, 2 dq, ... px^2.
 
-    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free.
+    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free. `waves` (3, nd, nk): what a
+    power at each frequency adds to C, C'/d and (C'' - C'/d)/d^2 (see `Template`) at distances in steps of 8 `step_px2`.
     """
 
     k_per_px: Array
     transfer: Array
     penalty: Array
     profile: Array
+    waves: Array
     step_px2: float
     radius_px: int
 
@@ -62,6 +67,7 @@ class Template:
         return np.asarray(np.interp(np.asarray(r_px) ** 2, nodes, self.profile_e, right=0.0))
 
 
+@lru_cache(maxsize=4)
 def gaussian_basis(bond_px: float) -> TemplateBasis:
     """Mixture for unknown optics: Gaussians, each less the widest one so that its integral vanishes."""
     k = np.linspace(0, GAUSSIAN_CUTOFF / bond_px, FREQUENCY_STEPS)
@@ -90,15 +96,7 @@ def combine(basis: TemplateBasis, weights: Array, high_pass_px: float) -> Templa
     """Template of given weights, and its overlap tables behind the high-pass 1 - Gaussian of width `high_pass_px`."""
     k, transfer = basis.k_per_px, weights @ basis.transfer
     power = (transfer * (1 - np.exp(-2 * (np.pi * high_pass_px * k) ** 2))) ** 2 * 2 * np.pi * k * np.gradient(k)
-    # tables reach twice the radius; they are smooth, so every eighth node is computed
-    q = np.arange(0, 4 * (basis.profile.shape[1] - 1) + 8, 8) * basis.step_px2
-    x = 2 * np.pi * k * np.sqrt(q)[:, None]
-    safe = np.maximum(x, 1e-3)
-    bessel0, bessel1 = j0(x), np.where(x > 1e-3, j1(safe) / safe, 0.5)
-    bessel2 = np.where(x > 1e-3, (2 * bessel1 - bessel0) / safe**2, 0.125)
-    wave = (2 * np.pi * k) ** 2
-    tables = np.stack([bessel0 @ power, -bessel1 @ (power * wave), bessel2 @ (power * wave**2)])
-    return Template(weights @ basis.profile, tables, basis.step_px2, 8 * basis.step_px2, basis.radius_px)
+    return Template(weights @ basis.profile, basis.waves @ power, basis.step_px2, OVERLAP_STEP * basis.step_px2, basis.radius_px)
 
 
 def render(positions_px: Array, amplitude: Array, template: Template | TemplateBasis, shape: tuple[int, ...], component: int = 0) -> Array:
@@ -139,7 +137,17 @@ def _tabulate(k: Array, transfer: Array, penalty: Array, bond_px: float) -> Temp
     measure = 2 * np.pi * k * np.gradient(k)
     profile = (transfer * measure) @ j0(2 * np.pi * k[:, None] * np.sqrt(q))
     fade = np.clip((np.sqrt(q) / radius - TAPER) / (1 - TAPER), 0, 1)
-    return TemplateBasis(k, transfer, penalty, profile * np.cos(0.5 * np.pi * fade) ** 2, float(q[1]), int(np.ceil(radius)))
+    waves = _overlap_waves(k, np.arange(0, 4 * (TABLE_STEPS - 1) + OVERLAP_STEP, OVERLAP_STEP) * q[1])
+    return TemplateBasis(k, transfer, penalty, profile * np.cos(0.5 * np.pi * fade) ** 2, waves, float(q[1]), int(np.ceil(radius)))
+
+
+def _overlap_waves(k: Array, squares_px2: Array) -> Array:
+    x = 2 * np.pi * k * np.sqrt(squares_px2)[:, None]
+    safe = np.maximum(x, 1e-3)
+    bessel0, bessel1 = j0(x), np.where(x > 1e-3, j1(safe) / safe, 0.5)
+    bessel2 = np.where(x > 1e-3, (2 * bessel1 - bessel0) / safe**2, 0.125)
+    wave = (2 * np.pi * k) ** 2
+    return np.stack([bessel0, -bessel1 * wave, bessel2 * wave**2])
 
 
 @numba.njit(cache=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,10 @@ def _located(
     factor = coarser_by(settings.lattice.pixel_size_angstrom)
     lattice = settings.lattice.coarser(factor)
     sight = _Sight(optics, lattice.pixel_size_angstrom)
-    basis = sight.basis(lattice.bond_px)
+    basis = _basis(sight, lattice.bond_px)
     (image, count), (mean, _) = (band_limited(frame, ~settings.bad, factor) for frame in (image_e, mean_e))
     mask, variance = count > 0, variance_e2 / np.maximum(count, 1)
-    detection = detect_atoms(mean, lattice, variance_e2=variance / n_averaged, mask=mask, basis=basis, simulate=sight.flat_image)
+    detection = detect_atoms(mean, lattice, variance_e2=variance / n_averaged, mask=mask, basis=basis, simulate=sight)
     return localise_frame(image, variance, mask, lattice, detection=detection, basis=basis).enlarged(factor)
 
 
@@ -84,18 +85,21 @@ class _Sight:
     optics: Optics
     pixel_size_angstrom: float
 
-    def basis(self, bond_px: float) -> TemplateBasis:
-        """Radial linear image of one atom, as the starting point of the template that is fitted to the frame."""
-        k = np.linspace(0, min(self.optics.cutoff_per_angstrom, 0.5 / self.pixel_size_angstrom), TRANSFER_STEPS)
-        wave = 1j * scattering_amplitude_angstrom2(ELEMENT, self.optics.voltage_kv, k) * wave_transfer(self.optics, k, np.zeros_like(k))
-        transfer = 2 * np.real(wave) * focal_spread_envelope(self.optics, k) * image_envelope(self.optics, k)
-        return optical_basis(k, transfer, bond_px, self.pixel_size_angstrom)
-
-    def flat_image(self, positions_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    def __call__(self, positions_px: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Relative intensity (H, W) of atoms (N, 2) at height 0."""
         grid = ImageGrid.padded(shape[0], shape[1], self.pixel_size_angstrom, PAD_ANGSTROM)
         positions = np.column_stack([positions_px * self.pixel_size_angstrom, np.zeros(len(positions_px))])
         return ForwardModel(self.optics, grid, np.full(len(positions), ELEMENT)).image(positions[None].astype(np.float32))[0]
+
+
+# Frames of a movie share it.
+@lru_cache(maxsize=4)
+def _basis(sight: _Sight, bond_px: float) -> TemplateBasis:
+    """Radial linear image of one atom, as the starting point of the template that is fitted to the frame."""
+    optics, k = sight.optics, np.linspace(0, min(sight.optics.cutoff_per_angstrom, 0.5 / sight.pixel_size_angstrom), TRANSFER_STEPS)
+    wave = 1j * scattering_amplitude_angstrom2(ELEMENT, optics.voltage_kv, k) * wave_transfer(optics, k, np.zeros_like(k))
+    transfer = 2 * np.real(wave) * focal_spread_envelope(optics, k) * image_envelope(optics, k)
+    return optical_basis(k, transfer, bond_px, sight.pixel_size_angstrom)
 
 
 def sites_table(columns: dict[int, dict[str, Any]]) -> pl.DataFrame:
