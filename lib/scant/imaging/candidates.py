@@ -60,19 +60,24 @@ def refitted(state: Detection, observation: Observation, bond_px: float, iterati
     return replace(state, fit=fit, positions_px=fit.positions_px)
 
 
+def subset(state: Detection, keep: Bool) -> tuple[Detection, Ints]:
+    """The detection of some atoms (n,) with the bonds among them, and which bonds (m,) of the whole these are; its fit is the whole's."""
+    held = np.flatnonzero(keep[state.bonds].all(axis=1))
+    part = replace(
+        state, positions_px=state.positions_px[keep], index=state.index[keep], p_atom=state.p_atom[keep], flag=state.flag[keep],
+        reference_px=state.reference_px[keep], bonds=(np.cumsum(keep) - 1)[state.bonds[held]],
+    )  # fmt: skip
+    return part, held
+
+
 def without(state: Detection, removed: Ints) -> Detection:
     """The detection less some atoms; their neighbours count as defect atoms, their sites as vacancies."""
     keep = np.ones(len(state.positions_px), dtype=bool)
     keep[removed] = False
-    number = np.cumsum(keep) - 1
-    touching = np.isin(state.bonds, removed).any(axis=1)
     flag = state.flag.copy()
-    flag[state.bonds[touching].ravel()] |= FLAG_DEFECT
-    return replace(
-        state, positions_px=state.positions_px[keep], index=state.index[keep], p_atom=state.p_atom[keep], flag=flag[keep],
-        reference_px=state.reference_px[keep], bonds=number[state.bonds[~touching]],
-        vacancies_px=np.concatenate([state.vacancies_px, state.reference_px[removed]]),
-    )  # fmt: skip
+    flag[state.bonds[~keep[state.bonds].all(axis=1)].ravel()] |= FLAG_DEFECT
+    rest, _ = subset(replace(state, flag=flag), keep)
+    return replace(rest, vacancies_px=np.concatenate([state.vacancies_px, state.reference_px[removed]]))
 
 
 def turned_pair(positions: Array, pairs: Ints) -> Array:

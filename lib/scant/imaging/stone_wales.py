@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scant.imaging.candidates import FLAG_CONTAMINATED, FLAG_DEFECT, FLAG_OUTSIDE, Detection, refitted, turned_pair, with_turned_bond
+from scant.imaging.candidates import (
+    FLAG_CONTAMINATED,
+    FLAG_DEFECT,
+    FLAG_OUTSIDE,
+    Detection,
+    refitted,
+    subset,
+    turned_pair,
+    with_turned_bond,
+)
 from scant.imaging.fit import Observation, Springs, refine, spring_force
 from scant.imaging.missing import Simulator
 from scant.imaging.normal_equations import neighbour_pairs
@@ -18,7 +27,7 @@ PRIOR_LOG_ODDS = float(np.log(1e-4))
 CANDIDATES = 8
 PROMISING = 0.6
 MODEL_ERROR = 0.05
-WINDOW_BONDS = 6.0
+WINDOW_BONDS, BEYOND_BONDS = 6.0, 3.0
 FREE_BONDS = 3.0
 
 
@@ -27,15 +36,22 @@ def turn_bonds(observation: Observation, state: Detection, simulate: Simulator |
     for _ in range(most):
         gains = []
         for candidate, difference in turn_candidates(observation, state):
-            turned = with_turned_bond(state, candidate)
-            gain = local_energy(observation, state, state, candidate, bond_px, simulate)
-            gain -= local_energy(observation, state, turned, candidate, bond_px, simulate)
+            around, number = _around(state, candidate, bond_px)
+            gain = local_energy(observation, around, around, number, bond_px, simulate)
+            gain -= local_energy(observation, around, with_turned_bond(around, number), number, bond_px, simulate)
             # where noise is small the model's own error decides: ask for a share of the signal too
-            gains.append((gain + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference), turned))
+            gains.append((gain + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference), candidate))
         if not gains or max(g for g, _ in gains) <= 0:
             return state
-        state = refitted(max(gains, key=lambda pair: pair[0])[1], observation, bond_px)
+        state = refitted(with_turned_bond(state, max(gains, key=lambda pair: pair[0])[1]), observation, bond_px)
     return state
+
+
+def _around(state: Detection, bond_number: int, bond_px: float) -> tuple[Detection, int]:
+    """The atoms that a fit of the window around a bond needs, and that bond's number among theirs."""
+    off = np.abs(state.positions_px - state.positions_px[state.bonds[bond_number]].mean(axis=0)).max(axis=1)
+    part, held = subset(state, off < (WINDOW_BONDS + BEYOND_BONDS) * bond_px)
+    return part, int(np.searchsorted(held, bond_number))
 
 
 def turn_candidates(observation: Observation, state: Detection) -> list[tuple[int, float]]:
@@ -44,10 +60,12 @@ def turn_candidates(observation: Observation, state: Detection) -> list[tuple[in
     usable = np.nonzero(clean[state.bonds].all(axis=1))[0]
     if not len(usable):
         return []
-    pairs = state.bonds[usable]
-    turned = turned_pair(state.positions_px, pairs).reshape(-1, 2)
     weighted = state.fit.residual * observation.weight
     old = responses(state.positions_px, weighted, state.template)[:, 0]
+    # atoms that are not where the model has them leave a residual of the other sign: the rest need no closer look
+    usable = np.sort(usable[np.argsort(old[state.bonds[usable]].sum(axis=1), kind="stable")[: max(len(usable) // 8, 32 * CANDIDATES)]])
+    pairs = state.bonds[usable]
+    turned = turned_pair(state.positions_px, pairs).reshape(-1, 2)
     new = responses(turned, weighted, state.template)[:, 0].reshape(-1, 2)
     # |r + t_old - t_new|^2 - |r|^2 = 2 r.(t_old - t_new) + |t_old - t_new|^2; the last term is nearly the same for all bonds
     linear = 2 * (old[pairs].sum(axis=1) - new.sum(axis=1))
@@ -70,7 +88,7 @@ def _difference_norm(observation: Observation, state: Detection, pair: Ints, tur
 def local_energy(
     observation: Observation, original: Detection, state: Detection, bond_number: int, bond_px: float, simulate: Simulator | None
 ) -> float:
-    """Energy of the best fit around a bond, springs near it free so that both ways of bonding are judged alike.
+    """Energy of the best fit around a bond of the original, springs near it free so that both ways of bonding are judged alike.
 
     With a simulator the image term is that of the simulated window at the fitted positions, its contrast scaled to the frame.
     """
@@ -78,14 +96,9 @@ def local_energy(
     reach = WINDOW_BONDS * bond_px
     low = np.maximum(np.floor(centre - reach).astype(int), 0)
     crop = observation.crop(slice(low[1], int(centre[1] + reach) + 1), slice(low[0], int(centre[0] + reach) + 1))
-    inside = np.nonzero(np.abs(original.positions_px - centre).max(axis=1) < reach + 3 * bond_px)[0]
-    number = np.full(len(state.positions_px), -1)
-    number[inside] = np.arange(len(inside))
-    kept = (number[state.bonds] >= 0).all(axis=1)
-    bonds = state.bonds[kept]
-    near = np.hypot(*(original.positions_px - centre).T) < FREE_BONDS * bond_px
-    springs = Springs(number[bonds], state.reference_px[bonds[:, 1]] - state.reference_px[bonds[:, 0]], near[bonds].any(axis=1), bond_px)
-    fit = refine(crop, state.positions_px[inside] - low, np.ones(len(inside)), springs, template=state.template, iterations=5)
+    near, bonds = np.hypot(*(original.positions_px - centre).T) < FREE_BONDS * bond_px, state.bonds
+    springs = Springs(bonds, state.reference_px[bonds[:, 1]] - state.reference_px[bonds[:, 0]], near[bonds].any(axis=1), bond_px)
+    fit = refine(crop, state.positions_px - low, np.ones(len(near)), springs, template=state.template, iterations=5)
     if simulate is None:
         return fit.energy
     image = simulate(fit.positions_px, (crop.image.shape[0], crop.image.shape[1]))
