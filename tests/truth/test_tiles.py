@@ -85,3 +85,12 @@ def test_a_tile_that_is_refused_refuses_the_frame(frame, monkeypatch):
     estimates, failures = refine_frames([problem], OPTICS, ImageGrid.padded(300, 300, 0.2, 6.0), brief)
     assert estimates == []
     assert [f.cause for f in failures] == ["correlation"]
+
+
+def test_the_middle_of_a_large_view_is_a_problem_of_its_own(frame):
+    problem, _ = frame
+    middle = tiles.middle_of(problem, 40.0, 0.2)
+    np.testing.assert_array_equal(middle.counts_e, problem.counts_e[50:250, 50:250])
+    assert len(middle.positions) == pytest.approx((40 + 2 * tiles.BEYOND_ANGSTROM) ** 2 / (2.46**2 * np.sqrt(3) / 4), rel=0.05)
+    assert middle.positions[:, :2].min() > -tiles.BEYOND_ANGSTROM and middle.positions[:, :2].max() < 40 + tiles.BEYOND_ANGSTROM
+    assert tiles.middle_of(problem, 60.0, 0.2) is problem

@@ -16,6 +16,7 @@ from scant.inference.optics_fit import CalibrationFrame, OpticsFit, agreement, f
 from scant.inference.prepare import grid_around
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import refine_frames
+from scant.inference.tiles import middle_of
 from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
 from scant.physics.scattering import check_single_scattering
@@ -25,6 +26,8 @@ BRIEF = RefineSettings(
     Schedule(tau_start=8.0, n_temperatures=10, moves_per_temperature=1, burn_in=8, n_samples=8, leapfrog_steps=16),
     n_chains=1, potential="lcbop", temperature_k=300.0, lattice_constant_angstrom=2.46, minimum_correlation=-1.0, seed=0,
 )  # fmt: skip
+# 1,700 atoms of a few frames fix the optics to 0.1 A of defocus; a 2048 x 2048 frame would take an hour.
+SIDE_ANGSTROM = 64.0
 NOMINAL_ENVELOPE_B_ANGSTROM2 = 1.5
 MINIMUM_CORRELATION = 0.02
 # The opposite defocus must explain the images so much better before the sign is called wrong; no microscope gives more contrast than this.
@@ -37,11 +40,13 @@ def calibrate_optics(
 ) -> OpticsFit:
     """Fit defocus, astigmatism, focal spread, envelope and contrast to the frames, whose structures are annealed under a first fit.
 
+    Of views larger than 64 A their middle is looked at.
     Raises CalibrationError when model and data do not match at all (the wrong sign of the contrast, or other optics), InputError where
     the specimen scatters more than once.
     """
     view_angstrom2 = problems[0].counts_e.size * pixel_size_angstrom**2
     check_single_scattering(problems[0].species, view_angstrom2, nominal.voltage_kv)
+    problems = [middle_of(p, SIDE_ANGSTROM, pixel_size_angstrom) for p in problems]
     grid = grid_around(problems, pixel_size_angstrom)
     centre = nominal.with_values(envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2)
     flat = fit_optics(centre, grid, [_frame(p, p.positions) for p in problems])

@@ -65,13 +65,27 @@ def tiles_of(problem: FrameProblem, pixel_size_angstrom: float) -> list[Tile]:
     for row in range(len(cuts[0]) - 1):
         for column in range(len(cuts[1]) - 1):
             window = [(max(cut[k] - overlap, 0), min(cut[k + 1] + overlap, side)) for k, cut, side in zip((row, column), cuts, shape)]
-            beyond = BEYOND_ANGSTROM / pixel_size_angstrom
-            near = np.all([(at_px[:, a] > low - beyond) & (at_px[:, a] < high + beyond) for a, (low, high) in enumerate(window)], axis=0)
             mine = (core[0] == row) & (core[1] == column)
-            atoms = np.flatnonzero(mine | _in_one_piece(near | mine, problem.bonds))
+            atoms = np.flatnonzero(mine | _in_one_piece(_near(problem, window, pixel_size_angstrom) | mine, problem.bonds))
             own = mine[atoms]
             tiles.append(Tile(_cut(problem, window, atoms, pixel_size_angstrom), atoms, own, _origin(window, pixel_size_angstrom)))
     return tiles
+
+
+def middle_of(problem: FrameProblem, side_angstrom: float, pixel_size_angstrom: float) -> FrameProblem:
+    """The problem of the square of this side in the middle of the view; the problem itself where the view is no larger."""
+    shape, side = problem.counts_e.shape, round(side_angstrom / pixel_size_angstrom)
+    if max(shape) <= side:
+        return problem
+    window = [((n - min(side, n)) // 2, (n + min(side, n)) // 2) for n in shape]
+    atoms = np.flatnonzero(_in_one_piece(_near(problem, window, pixel_size_angstrom), problem.bonds))
+    return _cut(problem, window, atoms, pixel_size_angstrom)
+
+
+def _near(problem: FrameProblem, window: list[tuple[int, int]], pixel_size_angstrom: float) -> np.ndarray:
+    """Atoms (N,) that lie in a window or just outside it."""
+    at_px, beyond = problem.positions[:, 1::-1] / pixel_size_angstrom, BEYOND_ANGSTROM / pixel_size_angstrom
+    return np.all([(at_px[:, a] > low - beyond) & (at_px[:, a] < high + beyond) for a, (low, high) in enumerate(window)], axis=0)
 
 
 def _in_one_piece(chosen: np.ndarray, bonds: np.ndarray) -> np.ndarray:
