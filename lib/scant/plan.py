@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from scant.config import Config
 from scant.imaging.window import window_for_dose
 from scant.inference.estimates import MOST_SAMPLES
+from scant.inference.optics_calibration import SIDE_ANGSTROM
 from scant.inference.problem import frames_are_linked, schedule_of
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
 from scant.io.blocks import chunk_frames_for
@@ -237,7 +238,8 @@ def _frame_s(rule: str, rate: Rate, config: Config, facts: MovieFacts) -> float:
         twin = (config.dose.view_angstrom + 2 * config.localise.lattice_margin_angstrom) ** 2 / facts.atom_area_angstrom2
         return rate.atom_s * twin / len(config.dose.doses_e_per_angstrom2) + 2 * _anneal_s(config, twin, window)
     times = {"average": window, "validate": config.validate_.length_ps, "electrons": min(MOST_SAMPLES, config.anneal.n_chains)}.get(rule, 1)
-    return times * (rate.mpx_s * facts.pixels / 1e6 + rate.atom_s * facts.atoms())
+    atoms = min(facts.atoms(), SIDE_ANGSTROM**2 / facts.atom_area_angstrom2) if rule == "calibrate_optics" else facts.atoms()
+    return times * (rate.mpx_s * facts.pixels / 1e6 + rate.atom_s * atoms)
 
 
 def annealed_tiles(facts: MovieFacts, margin_angstrom: float) -> tuple[int, float]:
