@@ -80,6 +80,6 @@ def test_files_for_papers(page, tmp_path):
 
 def test_the_energy_has_a_zero_of_its_own_in_search_and_sampling(page):
     search, sampling = pictures(page)["energy"].wide.axes
-    assert [len(line.get_xdata()) for line in search.lines] == [10] * 4 and min(line.get_ydata().min() for line in search.lines) == 0
-    assert [line.get_xdata()[[0, -1]].tolist() for line in sampling.lines] == [[10, 39]] * 4
-    assert np.mean([line.get_ydata()[10:] for line in sampling.lines]) == pytest.approx(0, abs=1e-9)
+    assert [len(line.get_xdata()) for line in search.lines] == [25] * 4 and min(line.get_ydata().min() for line in search.lines) == 0
+    assert [line.get_xdata()[[0, -1]].tolist() for line in sampling.lines] == [[25, 39]] * 4
+    assert np.mean([line.get_ydata()[5:] for line in sampling.lines]) == pytest.approx(0, abs=1e-9)
