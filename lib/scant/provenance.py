@@ -21,6 +21,7 @@ import scant
 
 HASHED_BYTES, END_BYTES = 2**30, 2**26
 PACKAGE_ROOT = Path(scant.__file__).resolve().parent
+OPTIONAL = frozenset({"bm3d", "cupy", "torch"})
 IMPORT_TO_DISTRIBUTION = {
     "yaml": "PyYAML",
     "skimage": "scikit-image",
@@ -32,8 +33,12 @@ IMPORT_TO_DISTRIBUTION = {
 
 
 @cache
-def code_digest(script: Path) -> str:
-    """Digest (16 hex digits) of a script, the `scant` modules it reaches and the versions of the packages they import."""
+def code_digest(script: Path, optional: tuple[str, ...] = ()) -> str:
+    """Digest (16 hex digits) of a script, the `scant` modules it reaches and the versions of the packages they import.
+
+    Of the packages that nothing needs (`OPTIONAL`) those named in `optional` count, which this run uses: to install one of the others
+    must not make results anew that owe it nothing.
+    """
     pending, seen, packages = [Path(script).resolve()], set(), set()
     digest = hashlib.sha256()
     while pending:
@@ -46,7 +51,7 @@ def code_digest(script: Path) -> str:
         packages |= set(outside)
     for path in sorted(seen):
         digest.update(path.name.encode() + _module_facts(path)[0].encode())
-    for package in sorted(packages):
+    for package in sorted(packages - OPTIONAL | set(optional)):
         digest.update(f"{package}={_version(package)}".encode())
     return digest.hexdigest()[:16]
 

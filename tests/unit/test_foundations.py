@@ -97,6 +97,22 @@ def test_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
     assert digest(reads) == changed, "what running the code leaves behind"
 
 
+def test_a_changed_package_changes_the_digest_of_what_uses_it(repository, monkeypatch):
+    script = repository / "workflow/scripts/crystal2d/denoise.py"
+
+    def digest(changed: str, *optional: str) -> str:
+        provenance.code_digest.cache_clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(provenance, "_version", lambda name: "another" if name == changed else "1.0")
+            return provenance.code_digest(script, optional)
+
+    assert digest("numba") != digest("")
+    for package in provenance.OPTIONAL:
+        assert digest(package) == digest(""), "installed, and of no use to this run"
+        assert digest(package, package) != digest("", package)
+    provenance.code_digest.cache_clear()
+
+
 def test_every_script_has_a_digest(repository):
     scripts = sorted((repository / "workflow/scripts/crystal2d").glob("*.py"))
     assert len({provenance.code_digest(s) for s in scripts}) == len(scripts) > 15

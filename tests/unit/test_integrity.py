@@ -18,7 +18,7 @@ BLOCKS = ("0000000-0000004", "0000004-0000008")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A dataset with a sealed table, a sealed folder, and ledgers of two blocks and of a dose twin."""
+    """A dataset with a sealed table, a sealed folder, and ledgers of two blocks and of two dose twins."""
     folder = tmp_path / "results/tiny"
     for stage in ("ingest", "anneal", "dose", "figures"):
         (folder / stage).mkdir(parents=True)
@@ -26,7 +26,14 @@ def folder(tmp_path: Path) -> Path:
     (folder / "anneal/table").write_bytes(b"twelve bytes")
     seal_outputs(folder, [str(folder / "figures"), str(folder / "anneal/table")])
     failed = [FrameFailure(5, "anneal", "killed", "its worker died 3 times", "look at the log")]
-    for name, rows in ((f"anneal/{BLOCKS[0]}", []), (f"anneal/{BLOCKS[1]}", failed), ("dose/0", []), ("failures", failed)):
+    lost = [FrameFailure(2, "dose", "timeout", "it took longer than 1800 s", "raise frame_timeout_s")]
+    for name, rows in (
+        (f"anneal/{BLOCKS[0]}", []),
+        (f"anneal/{BLOCKS[1]}", failed),
+        ("dose/0", []),
+        ("dose/1", lost),
+        ("failures", failed),
+    ):
         path = folder / (f"{name}.failures.parquet" if "/" in name else f"{name}.parquet")
         write_table(str(path), failure_table(rows), {})
     return folder
@@ -53,8 +60,8 @@ def test_changed_contents_are_found_by_reading_and_never_used(folder: Path) -> N
     assert to_make_again(folder) == ["figures"]
 
 
-def test_only_blocks_with_a_curable_failure_are_tried_again(folder: Path) -> None:
-    assert forget_curable_failures(folder) == [f"anneal/{BLOCKS[1]}.failures.parquet"]
+def test_only_blocks_and_twins_with_a_curable_failure_are_tried_again(folder: Path) -> None:
+    assert forget_curable_failures(folder) == [f"anneal/{BLOCKS[1]}.failures.parquet", "dose/1.failures.parquet"]
     assert not (folder / "failures.parquet").exists()
     assert (folder / f"anneal/{BLOCKS[0]}.failures.parquet").exists() and (folder / "dose/0.failures.parquet").exists()
     assert forget_curable_failures(folder) == []
@@ -63,6 +70,7 @@ def test_only_blocks_with_a_curable_failure_are_tried_again(folder: Path) -> Non
 def test_failures_on_the_terminal(folder: Path) -> None:
     lines = "\n".join(text_of("results/tiny", failures_in(folder)))
     assert "1 frame(s) failed" in lines and "anneal: killed, 1 frame(s): 5" in lines and "remedy: look at the log" in lines
+    assert "dose: timeout, 1 dose(s): 2" in lines
     assert ranges([9, 3, 7, 8, 12]) == "3, 7-9, 12"
 
 

@@ -37,12 +37,12 @@ def params_for(stage):
     return getattr(CONFIG, "validate_" if stage == "validate" else stage).model_dump(mode="json")
 
 
-def code_of(script):
+def code_of(script, *optional):
     """Digest of the code that a script reaches: a changed line of the library reruns the rules that use it, and no other.
 
-    A function, so that a job works out its own rule's alone.
+    A function, so that a job works out its own rule's alone. optional: packages that not every run needs, and this one does.
     """
-    return lambda w: code_digest(SCRIPTS / f"{script}.py")
+    return lambda w: code_digest(SCRIPTS / f"{script}.py", optional)
 
 
 def script_of(script):

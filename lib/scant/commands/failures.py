@@ -9,7 +9,7 @@ import polars as pl
 
 from scant.io.ledger import failure_table, faulty_frames
 from scant.io.structures import read_table, read_tables
-from scant.stages.integrity import LEDGERS, dataset_at
+from scant.stages.integrity import LEDGERS, TWIN_LEDGERS, dataset_at
 
 MESSAGE_WIDTH = 160
 
@@ -23,8 +23,8 @@ def run(folder: str) -> int:
 
 
 def failures_in(folder: Path) -> pl.DataFrame:
-    """Every row of the ledgers that the blocks have written so far, and the frames that ingest found faulty."""
-    ledgers = [str(path) for path in sorted(folder.glob(LEDGERS))]
+    """Every row of the ledgers that blocks and twins have written so far, and the frames that ingest found faulty."""
+    ledgers = [str(path) for pattern in (LEDGERS, TWIN_LEDGERS) for path in sorted(folder.glob(pattern))]
     faults = [str(path) for path in sorted(folder.glob("ingest/[0-9]*.parquet"))]
     of_movie = failure_table(faulty_frames(dict(read_tables(faults).iter_rows())) if faults else [])
     tables = [of_movie, *(read_table(path) for path in ledgers)]
@@ -32,14 +32,15 @@ def failures_in(folder: Path) -> pl.DataFrame:
 
 
 def text_of(folder: str, failures: pl.DataFrame) -> list[str]:
-    """One paragraph per stage, cause and remedy, with its frames."""
+    """One paragraph per stage, cause and remedy, with its frames; for the dose study the numbers of its doses."""
     if not len(failures):
         return [f"{folder}: no frame failed"]
-    lines = [f"{folder}: {failures['frame'].n_unique()} frame(s) failed"]
+    lines = [f"{folder}: {failures.filter(pl.col('stage') != 'dose')['frame'].n_unique()} frame(s) failed"]
     for (stage, cause, remedy), rows in failures.group_by("stage", "cause", "remedy", maintain_order=True):
         message = str(rows["message"][0])
         shown = message if len(message) <= MESSAGE_WIDTH else f"{message[:MESSAGE_WIDTH]} ..."
-        lines += [f"  {stage}: {cause}, {len(rows)} frame(s): {ranges(rows['frame'].to_list())}", f"    {shown}", f"    remedy: {remedy}"]
+        what = "dose" if stage == "dose" else "frame"
+        lines += [f"  {stage}: {cause}, {len(rows)} {what}(s): {ranges(rows['frame'].to_list())}", f"    {shown}", f"    remedy: {remedy}"]
     return lines
 
 

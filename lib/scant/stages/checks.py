@@ -34,20 +34,28 @@ def check_products(files: Any, store: str, facts: Mapping[str, Any]) -> dict[str
     }
 
 
-def completion(frames: pl.DataFrame, failures: pl.DataFrame, page: str) -> dict[str, int]:
-    """Counts of frames: all, with a structure, faulty in the movie itself. Raises ScantError when a stage failed on a frame.
+def completion(frames: pl.DataFrame, failures: pl.DataFrame, lost_twins: pl.DataFrame, page: str) -> dict[str, int]:
+    """Counts of frames: all, with a structure, faulty in the movie itself. Raises ScantError when a stage failed on a frame, or a dose of
+    a simulated twin was lost (`lost_twins`, a row each).
 
     A frame that came empty or saturated from the camera is no failure of the run; it is counted, and its row stays in the ledger.
     """
-    failed = failures.filter(pl.col("stage") != "ingest")
+    failed, lost = failures.filter(pl.col("stage") != "ingest"), []
     if len(failed):
-        causes = failed.group_by("stage", "cause", maintain_order=True).agg(pl.col("frame").n_unique()).rows()
-        listed = ", ".join(f"{stage} {n} ({cause})" for stage, cause, n in causes)
+        lost.append(f"{failed['frame'].n_unique()} of {len(frames)} frames failed: {_by_cause(failed)}")
+    if len(lost_twins):
+        lost.append(f"{len(lost_twins)} reconstructions of the dose study failed: {_by_cause(lost_twins)}")
+    if lost:
         raise ScantError(
-            f"{failed['frame'].n_unique()} of {len(frames)} frames failed: {listed}; all others are done and {page} is complete without "
-            "them. `snakemake failures` says why; run again to retry those that memory, time, a killed worker or damage stopped"
+            f"{'; '.join(lost)}; all others are done and {page} is complete without them. `snakemake failures` says why; run again to "
+            "retry those that memory, time, a killed worker or damage stopped"
         )
     return {"n_frames": len(frames), "n_reconstructed": len(frames.filter(status="ok")), "n_faulty_in_movie": failures["frame"].n_unique()}
+
+
+def _by_cause(failed: pl.DataFrame) -> str:
+    causes = failed.group_by("stage", "cause", maintain_order=True).agg(pl.col("frame").n_unique()).rows()
+    return ", ".join(f"{stage} {n} ({cause})" for stage, cause, n in causes)
 
 
 def _unless(holds: bool, problem: str) -> str | None:

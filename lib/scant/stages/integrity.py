@@ -21,7 +21,7 @@ from scant.io.store import check_manifest
 MOVIE = "movie.zarr"
 INGEST_BLOCKS = "ingest/[0-9]*.json"
 # of blocks; those of dose twins count doses, not frames
-LEDGERS = "*/[0-9]*-[0-9]*.failures.parquet"
+LEDGERS, TWIN_LEDGERS = "*/[0-9]*-[0-9]*.failures.parquet", "dose/[0-9]*.failures.parquet"
 
 
 def dataset_at(folder: str) -> Path:
@@ -69,10 +69,18 @@ def set_aside_damage(folder: Path, contents: bool = False) -> list[Damage]:
 
 
 def forget_curable_failures(folder: Path) -> list[str]:
-    """Remove the ledgers of blocks where a frame failed for a reason that may be gone (memory, time, a killed worker, damage).
+    """Remove the ledgers of blocks and twins where a frame or dose failed for a reason that may be gone (memory, time, a killed worker,
+    damage).
 
-    The next run does these blocks again. Returns the ledgers removed, relative to the folder.
+    The next run does these again. Returns the ledgers removed, relative to the folder.
     """
+    twins = [ledger for ledger in sorted(folder.glob(TWIN_LEDGERS)) if pl.read_parquet(ledger)["cause"].is_in(CURABLE).any()]
+    for ledger in twins:
+        ledger.unlink()
+    return _forget_blocks(folder) + [str(ledger.relative_to(folder)) for ledger in twins]
+
+
+def _forget_blocks(folder: Path) -> list[str]:
     total = folder / "failures.parquet"
     if not total.is_file():
         return []

@@ -2,6 +2,7 @@ from importlib.util import find_spec
 
 LEARNING_BLOCKS = 4
 WITH_TORCH = find_spec("torch") is not None
+PACKAGES = {"pypi-bm3d": ("bm3d",), "unet": ("torch",)}
 LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
 
 
@@ -41,7 +42,7 @@ rule train:
         settings=params_for("train"),
         device=CONFIG.device,
         seed=CONFIG.seed,
-        code=code_of("train"),
+        code=code_of("train", "torch"),
     threads: workers()
     resources:
         mem_mb=4000,
@@ -70,7 +71,7 @@ rule denoise:
         max_failed_fraction=CONFIG.max_failed_fraction,
         workers=WORKERS,
         seed=CONFIG.seed,
-        code=code_of("denoise"),
+        code=code_of("denoise", *PACKAGES.get(CONFIG.denoise.method, ())),
     threads: workers()
     priority: 1
     resources:
@@ -99,7 +100,7 @@ rule denoisers:
         store=product("movie.zarr"),
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         seed=CONFIG.seed,
-        code=code_of("compare_denoisers"),
+        code=code_of("compare_denoisers", "bm3d", "torch"),
     threads: 1
     resources:
         mem_mb=memory_mb(16),

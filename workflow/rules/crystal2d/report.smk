@@ -16,6 +16,10 @@ def denoisers_of(w):
     return tables if all(Path(table).exists() for table in tables) else []
 
 
+def twin_ledgers(w):
+    return expand(f"{RESULTS}/{w.name}/dose/{{twin}}.failures.parquet", twin=range(CONFIG.dose.twins))
+
+
 def used_parameters(w):
     """The configuration as the report shows it: one table per stage, what concerns all of them under `run`; the window as a number."""
     values = CONFIG.model_dump(mode="json", by_alias=True, exclude={"datasets", "simulate", "results"})
@@ -127,6 +131,7 @@ rule complete:
         checks=product("checks.json"),
         frames=product("frames.parquet"),
         failures=product("failures.parquet"),
+        twins=lambda w: twin_ledgers(w) if facts(w.name)["optics"] else [],
         page=product("report.html"),
     output:
         complete=product("complete.json"),

@@ -1,5 +1,8 @@
 """Train the U-Net on simulated images of the dataset's own crystal, optics and noise."""
 
+from dataclasses import asdict
+from importlib.metadata import version
+
 from scant.errors import ConfigError
 from scant.imaging.denoise.unet import train_unet
 from scant.io.jobs import job
@@ -27,7 +30,9 @@ def train(inputs, outputs, params, threads):
     weights = train_unet(training_batches(settings, pairs, params.seed), steps, params.seed, device, threads)
     provenance = record("train", seed=params.seed, params=params.settings, code=params.code)
     write_arrays(outputs.weights, weights)
-    write_json(outputs.facts, {"pairs": pairs, "steps": steps, "device": device, "provenance": provenance})
+    shown = {key: value for key, value in asdict(settings).items() if key != "material"} | {"material": facts["material"]}
+    made = {"pairs": pairs, "steps": steps, "device": device, "torch": version("torch"), "trained_on": shown}
+    write_json(outputs.facts, made | {"provenance": provenance})
 
 
 if __name__ == "__main__":
