@@ -77,12 +77,13 @@ RATES = {
 
 
 # As the rules declare it: frames that a worker holds; MB from configuration, workers, bytes of a float32 frame. Others: 3000 MB or less.
-WORKER_FRAMES = {"correct": 8, "average": 64, "denoise": 12, "localise": 64, "electrons": 1}
+WORKER_FRAMES = {
+    "correct": 8, "average": 64, "denoise": 12, "localise": 64, "anneal": 8, "validate": 1, "electrons": 1, "dose_twins": 1,
+}  # fmt: skip
 MEMORY_MB: dict[str, Callable[[Config, int, float], int]] = {
     "ingest_frames": lambda config, workers, frame: job_memory_mb(config.block_frames, frame),
     "calibrate": lambda config, workers, frame: job_memory_mb(config.calibrate.n_frames * 4, frame),
     "align_pairs": lambda config, workers, frame: job_memory_mb(4 * config.block_frames, frame),
-    "anneal": lambda config, workers, frame: job_memory_mb(8 * workers, frame),
 }
 
 

@@ -20,9 +20,7 @@ def test_a_faulty_frame_of_the_camera_is_no_failure_of_the_run():
 def test_lost_frames_and_lost_doses_are_said():
     failed = failure_table([FAULTY, FrameFailure(1, "anneal", "killed", "its worker died", "look at the log")])
     lost = failure_table([FrameFailure(4, "dose", "timeout", "too long", "raise frame_timeout_s")])
-    with pytest.raises(
-        ScantError, match=r"1 of 3 frames failed: anneal 1 \(killed\); 1 reconstructions of.*dose 1 \(timeout\)"
-    ):
+    with pytest.raises(ScantError, match=r"1 of 3 frames failed: anneal 1 \(killed\); 1 reconstructions of.*dose 1 \(timeout\)"):
         completion(FRAMES, failed, lost, "report.html")
     with pytest.raises(ScantError, match="dose study"):
         completion(FRAMES, failure_table([]), lost, "report.html")

@@ -99,6 +99,8 @@ def test_rules_declare_what_the_plan_says(repository, n_workers):
     rules = {}
     for path in (repository / "workflow/rules/crystal2d").glob("*.smk"):
         rules |= dict(re.findall(r"^(?:rule|checkpoint) (\w+):.*?mem_mb=(.*?),\n", path.read_text(), re.M | re.S))
+        for rule, text in re.findall(r"^(?:rule|checkpoint) (\w+):(.*?)\n    script:", path.read_text(), re.M | re.S):
+            assert "workers=WORKERS" not in text or "mem_mb=worker_memory_mb(" in text, f"{rule}: memory of its workers"
     assert set(RATES) <= set(rules)
     for rule in RATES:
         declared = eval(rules[rule], names)

@@ -110,9 +110,11 @@ def write_table(path: str, table: pl.DataFrame, provenance: Mapping[str, Any]) -
         partial.unlink(missing_ok=True)
 
 
-def read_table(path: str) -> pl.DataFrame:
-    """Read a Parquet table. Raises DataIntegrityError when it is absent or damaged."""
+def read_table(path: str, frames: tuple[int, int] | None = None) -> pl.DataFrame:
+    """Read a Parquet table, or its rows of the frames [start, stop) alone. Raises DataIntegrityError when it is absent or damaged."""
     try:
+        if frames is not None:
+            return pl.scan_parquet(path, glob=False).filter(pl.col("frame").is_between(*frames, closed="left")).collect()
         return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataIntegrityError(f"{path}: no table can be read ({error}); run the stage that writes it again") from error

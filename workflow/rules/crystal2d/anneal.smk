@@ -30,7 +30,7 @@ rule anneal:
         code=code_of("anneal"),
     threads: workers()
     resources:
-        mem_mb=memory_mb(8 * workers()),
+        mem_mb=worker_memory_mb(8),
         runtime=720,
         gpu=1 if CONFIG.device == "gpu" else 0,
     script: script_of("anneal")

@@ -18,7 +18,7 @@ rule dose_twins:
         code=code_of("dose_twins"),
     threads: workers()
     resources:
-        mem_mb=2000,
+        mem_mb=worker_memory_mb(1),
         runtime=240,
     script: script_of("dose_twins")
 

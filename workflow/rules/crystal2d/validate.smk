@@ -18,6 +18,6 @@ rule validate:
         code=code_of("validate"),
     threads: workers()
     resources:
-        mem_mb=1500,
+        mem_mb=worker_memory_mb(1),
         runtime=720,
     script: script_of("validate")

@@ -37,7 +37,7 @@ def anneal(inputs, outputs, params, block, threads):
     results = list(done.values())
     failures = [*lost, *(result.failure for result in results if result.failure is not None)]
     provenance = record("anneal", seed=params.seed, params={**params.settings, "device": device}, code=params.code)
-    ids = read_table(inputs.ids)
+    ids = read_table(inputs.ids, (start, stop))
     atoms = atoms_table(results, sites, ids, task)
     write_table(outputs.atoms, atoms, provenance)
     write_table(outputs.samples, samples_table(results, sites, ids, atoms), provenance)
