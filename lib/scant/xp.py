@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scant.errors import DeviceError
+from scant.free_memory import free_main_memory_bytes
 
 DEVICES = ("auto", "cpu", "gpu")
 
@@ -75,6 +75,4 @@ def free_memory_bytes(device: str) -> int:
         import cupy
 
         return int(cupy.cuda.runtime.memGetInfo()[0])
-    with Path("/proc/meminfo").open() as meminfo:
-        fields = dict(line.split(":", 1) for line in meminfo)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    return free_main_memory_bytes()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,6 @@ import pytest
 from scant.errors import CalibrationError, ConfigError, DeviceError
 from scant.io.workers import map_frames
 from scant.rng import stream
-
-
-def quiet(done: int, total: int) -> None:
-    """No progress lines in the tests."""
 
 
 def draw(frame: int) -> float:
@@ -36,7 +33,7 @@ def troubled(frame: int) -> int:
     if frame == 7:
         time.sleep(1000)
     if frame == 9:
-        return int(np.ones(10**9).sum())
+        return int(np.ones(10**11).sum())
     if frame == 11:
         sys.exit(0)
     time.sleep(0.02)
@@ -69,16 +66,7 @@ def sockets(pid: int) -> set[str]:
 @pytest.mark.fault("F4")
 @pytest.mark.fault("F5")
 def test_troubled_frames_fail_alone_and_say_why() -> None:
-    seen: list[int] = []
-    values, failures = map_frames(
-        troubled,
-        range(14),
-        stage="correct",
-        n_workers=2,
-        timeout_s=3,
-        memory_limit_bytes=500 * 2**20,
-        on_progress=lambda d, _: seen.append(d),
-    )
+    values, failures = map_frames(troubled, range(14), stage="correct", n_workers=2, timeout_s=3)
     assert values == {frame: frame * frame for frame in (0, 1, 2, 6, 8, 10, 12, 13)}
     rows = {f.frame: f for f in failures}
     assert [f.frame for f in failures] == [3, 4, 5, 7, 9, 11]
@@ -88,12 +76,44 @@ def test_troubled_frames_fail_alone_and_say_why() -> None:
     assert rows[4].remedy == "give the pixel size"
     assert "three is odd" in rows[3].message and "test_workers.py" in rows[3].message
     assert "in troubled" in rows[7].message and "3 times" in rows[5].message
-    assert seen == sorted(seen) and seen[-1] == 14
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group of the kernel with 1.6 GB, as SLURM gives a job; skips where this user may not make one."""
+    for top, limit in ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")):
+        group = top / f"scant-test-{os.getpid()}"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(1600 * 2**20))
+        except OSError:
+            continue
+        yield group
+        group.rmdir()
+        return
+    pytest.skip("needs the right to make a control group with a memory limit")
+
+
+@pytest.mark.fault("F4")
+def test_a_greedy_frame_in_a_job_with_little_memory_costs_itself_alone(memory_group: Path) -> None:
+    """The machine has far more free than the job: by that measure the frame would take its worker or the whole job with it."""
+    script = f"""
+from pathlib import Path
+Path({str(memory_group / "cgroup.procs")!r}).write_text("0")
+import numpy as np
+from scant.io.workers import map_frames
+def greedy(frame):
+    return float(np.ones(10**9 if frame == 2 else 10**6).mean())
+values, failures = map_frames(greedy, range(6), stage="correct", n_workers=2)
+print(sorted(values), [(failure.frame, failure.cause) for failure in failures])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "[0, 1, 3, 4, 5] [(2, 'memory')]\n", done.stderr
 
 
 def test_values_do_not_depend_on_the_number_of_workers_or_the_order() -> None:
-    one, none = map_frames(draw, range(20), stage="draw", n_workers=1, on_progress=quiet)
-    two, _ = map_frames(draw, list(range(20))[::-1], stage="draw", n_workers=2, on_progress=quiet)
+    one, none = map_frames(draw, range(20), stage="draw", n_workers=1)
+    two, _ = map_frames(draw, list(range(20))[::-1], stage="draw", n_workers=2)
     assert one == two and none == [] and list(two) == list(range(20))
     assert one[4] == draw(4)
 
@@ -104,7 +124,7 @@ def test_batches_give_each_frame_its_value_and_are_split_when_they_fail() -> Non
             raise ValueError(f"six among {len(frames)}")
         return [(frame, len(frames)) for frame in frames]
 
-    values, failures = map_frames(squares, range(10), stage="batch", n_workers=2, batch_frames=4, on_progress=quiet)
+    values, failures = map_frames(squares, range(10), stage="batch", n_workers=2, batch_frames=4)
     assert dict(values.values()) == {0: 4, 1: 4, 2: 4, 3: 4, 4: 1, 5: 1, 7: 1, 8: 2, 9: 2}
     assert [f.frame for f in failures] == [6] and "six among 1" in failures[0].message
 
@@ -121,7 +141,7 @@ def test_a_worker_killed_from_outside_costs_no_frame(tmp_path: Path) -> None:
         time.sleep(0.05)
         return frame
 
-    values, failures = map_frames(once, range(8), stage="s", n_workers=2, on_progress=quiet)
+    values, failures = map_frames(once, range(8), stage="s", n_workers=2)
     assert failures == [] and values == {frame: frame for frame in range(8)}
     assert Path(marker).exists()
 
@@ -137,7 +157,7 @@ def test_workers_use_one_thread_and_listen_on_loopback_only(monkeypatch: pytest.
         os.environ["SCANT_TEST_PARENT"] = str(parent)
         return settings(), [found for found in listeners(frame) if found not in known]
 
-    values, _ = map_frames(look, [0], stage="s", n_workers=1, on_progress=quiet)
+    values, _ = map_frames(look, [0], stage="s", n_workers=1)
     threads, addresses = values[0]
     assert threads == ("1", "1", "1")
     assert settings() == before
@@ -163,7 +183,7 @@ def test_arrays_bound_to_the_function_travel_once() -> None:
     """A 64 MB dark frame with 200 frames: sent with every task it would be 13 GB."""
     dark = np.arange(8_000_000, dtype="float64")
     began = time.monotonic()
-    values, failures = map_frames(functools.partial(pixel, dark), range(200), stage="s", n_workers=1, batch_frames=1, on_progress=quiet)
+    values, failures = map_frames(functools.partial(pixel, dark), range(200), stage="s", n_workers=1, batch_frames=1)
     assert failures == [] and values == {frame: frame / 2 for frame in range(200)}
     assert time.monotonic() - began < 12
 
@@ -187,9 +207,7 @@ def test_existing_scheduler_is_used_and_left_running() -> None:
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tcp://", dashboard_address="127.0.0.1:0"
     ) as cluster:
-        values, failures = map_frames(
-            draw, range(3), stage="s", n_workers=1, scheduler_address=cluster.scheduler_address, on_progress=quiet
-        )
+        values, failures = map_frames(draw, range(3), stage="s", n_workers=1, scheduler_address=cluster.scheduler_address)
         assert len(cluster.scheduler_info["workers"]) == 1
     assert failures == [] and values == {frame: draw(frame) for frame in range(3)}
 

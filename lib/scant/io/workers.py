@@ -41,6 +41,8 @@ CONNECT_TIMEOUT_S = 5
 NO_WORKER_TIMEOUT_S = 60.0
 PROGRESS_EVERY_S = 5.0
 TASK_S, TASK_FRAMES_MAX = 0.3, 64
+# a worker before its first frame, and the least that a frame is left with
+WORKER_BYTES, FRAME_BYTES = 350 * 2**20, 256 * 2**20
 # The kernels' temporaries of a few MB come and go a hundred times a second. Dask tells glibc to hand every one back to the kernel,
 # which doubles the annealer's CPU time; these keep them in the process.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TOP_PAD_": str(2**26)}
@@ -80,28 +82,26 @@ def map_frames(
     *,
     stage: str,
     n_workers: int,
-    memory_limit_bytes: int | None = None,
     scheduler_address: str | None = None,
     timeout_s: float | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
     batch_frames: int | None = None,
 ) -> tuple[dict[int, Any], list[FrameFailure]]:
     """Run `function(frame)` for every frame on `n_workers` processes; returns ({frame: value}, failures), both in frame order.
 
     With `batch_frames`, `function(frames)` gets a tuple of up to that many frames and returns one value for each; a batch that raises
     is run again frame by frame, so a frame's value must not depend on its batch, and the function must not write.
-    `timeout_s` is seconds a frame (a hung one is killed and tried twice), `memory_limit_bytes` what a worker may allocate (its share
-    of the machine's free memory when None, on workers started here).
-    `scheduler_address` uses an existing scheduler instead: loopback, or tls://. Without `on_progress(done, total)`, a line goes to
-    stderr every few seconds. Raises ConfigError for bad settings, DeviceError when no scheduler or worker can be had.
+    `timeout_s` is seconds a frame (a hung one is killed and tried twice). A worker started here may allocate its share of the memory
+    that is free in the machine, the job or the container. `scheduler_address` uses an existing scheduler instead: loopback, or tls://.
+    A line on the progress goes to stderr every few seconds. Raises ConfigError for bad settings, DeviceError when no scheduler or
+    worker can be had.
     """
     _check(frames, n_workers, batch_frames, scheduler_address)
     if not frames:
         return {}, []
-    report = _progress(stage, len(frames)) if on_progress is None else on_progress
+    report = _progress(stage, len(frames))
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scant-workers-", ignore_cleanup_errors=True))
-        limits = Limits(stage, timeout_s, memory_limit_bytes, folder)
+        limits = Limits(stage, timeout_s, None, folder)
         ordered = sorted(frames)
         size = batch_frames or 1
         batches = deque(tuple(ordered[i : i + size]) for i in range(0, len(ordered), size))
@@ -112,12 +112,17 @@ def map_frames(
             file.write_bytes(pickled)
             work.pickled = str(file)
             n_local = min(n_workers, len(batches))
-            work.limits = replace(limits, memory_limit_bytes=memory_limit_bytes or free_memory_bytes("cpu") // n_local)
+            work.limits = replace(limits, memory_limit_bytes=_share_of_memory_bytes(n_local))
             client = stack.enter_context(_local_client(n_local, folder, _module_of(function)))
         else:
             client = stack.enter_context(_remote_client(scheduler_address))
-        _run_all(client, work, lambda: report(work.n_done, len(frames)))
+        _run_all(client, work, lambda: report(work.n_done))
     return dict(sorted(work.values.items())), sorted(work.failures, key=lambda failure: failure.frame)
+
+
+def _share_of_memory_bytes(n_workers: int) -> int:
+    """What each worker may allocate beside itself; in too small a job still enough for a small frame, and the kernel decides."""
+    return max(free_memory_bytes("cpu") // n_workers - WORKER_BYTES, FRAME_BYTES)
 
 
 def _module_of(function: Callable[..., Any]) -> str:
@@ -280,10 +285,10 @@ def _hidden_script() -> Iterator[None]:
         main.__dict__.update({name: value for name, value in hidden.items() if value is not None})
 
 
-def _progress(stage: str, total: int) -> Callable[[int, int], None]:
+def _progress(stage: str, total: int) -> Callable[[int], None]:
     began = last = time.monotonic()
 
-    def report(done: int, _total: int) -> None:
+    def report(done: int) -> None:
         nonlocal last
         now = time.monotonic()
         if done and (now - last >= PROGRESS_EVERY_S or (done == total and now - began >= PROGRESS_EVERY_S)):
