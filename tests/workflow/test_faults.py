@@ -95,7 +95,7 @@ def test_what_is_deleted_or_cut_is_noticed_by_the_next_run(house):
 @pytest.mark.fault("F3")
 @pytest.mark.parametrize("fault", ["anneal 2 kill", pytest.param("localise 2 hang", marks=pytest.mark.fault("F5")),
                                    pytest.param("denoise 2 memory", marks=pytest.mark.fault("F4")),
-                                   "validate 2 error"])  # fmt: skip
+                                   "validate 2 error", "correct 2 error"])  # fmt: skip
 def test_one_bad_frame_costs_itself_alone_and_a_rerun_ends_as_if_nothing_had_been(house, fault):
     wanted, clean = house.hashes(), pl.read_parquet(house.results / "atoms.parquet")
     stage, frame, kind = fault.split()

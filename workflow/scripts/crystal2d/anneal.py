@@ -3,13 +3,14 @@
 from scant.inference.problem import refine_settings
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
-from scant.io.ledger import failure_table, good_frames, refuse_many_failures
+from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say
 from scant.io.structures import read_table, read_tables, write_table
 from scant.io.workers import map_frames
 from scant.provenance import record
 from scant.stages.annealing import AnnealTask, Window, atoms_table, batch_size, convergence_table, samples_table, trace_table
 from scant.stages.calibration import optics_from, read_detector, read_json, variance_over_noise
+from scant.stages.corrected import usable_frames
 from scant.xp import resolve_device
 
 
@@ -20,7 +21,7 @@ def anneal(inputs, outputs, params, block, threads):
     constant = calibration["lattice_constant_angstrom"]
     settings = refine_settings(params.settings, constant, params.minimum_correlation, params.seed, params.window)
     sites = read_table(inputs.sites)
-    usable = frozenset(good_frames(read_tables(inputs.corrections)))
+    usable = usable_frames(read_tables(inputs.corrections))
     window = Window(params.window, usable, inputs.drift, linked=settings.motion is not None)
     task = AnnealTask(
         params.store, inputs.sites, window, read_detector(inputs.detector),

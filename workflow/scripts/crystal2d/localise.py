@@ -3,7 +3,7 @@
 from scant.inference.optics_calibration import NOMINAL_ENVELOPE_B_ANGSTROM2
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
-from scant.io.ledger import failure_table, good_frames, refuse_many_failures
+from scant.io.ledger import failure_table, refuse_many_failures
 from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StackFrames
@@ -11,7 +11,7 @@ from scant.io.workers import map_frames
 from scant.physics.optics import Optics
 from scant.provenance import record
 from scant.stages.calibration import read_detector, read_json, white_equivalent
-from scant.stages.corrected import CorrectedFrames
+from scant.stages.corrected import CorrectedFrames, usable_frames
 from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
 
 
@@ -24,14 +24,14 @@ def localise(inputs, outputs, params, block, threads):
         params.settings["lattice_margin_angstrom"],
         Optics(**nominal, envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2) if nominal else None,
     )  # fmt: skip
-    usable = good_frames(read_table(inputs.frames))
+    usable = usable_frames(read_table(inputs.frames))
     sources = {
-        "image_e": CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, frozenset(usable)),
+        "image_e": CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, usable),
         "detection_image": StackFrames((inputs.averaged if nominal else inputs.denoised,)),
         "n_averaged": PerFrame(dict(read_table(inputs.counts).iter_rows())),
     }
     task = FrameTask(localise_columns, sources, {"settings": settings})
-    done, failures = map_frames(task, usable, stage="localise", n_workers=threads, **params.workers)
+    done, failures = map_frames(task, sorted(usable), stage="localise", n_workers=threads, **params.workers)
     provenance = record("localise", seed=params.seed, params=params.settings, code=params.code)
     table = sites_table(done)
     write_table(outputs.sites, table, provenance)
