@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scant.imaging.align import PairShifts, integrate_shifts
 from scant.imaging.counts import correct_frame, make_detector
-from scant.imaging.temporal import sample_frames, temporal_median_mad
+from scant.imaging.temporal import temporal_median_mad
+from scant.io.blocks import sample_frames
 
 STACKS = hnp.arrays(np.uint16, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9))
 

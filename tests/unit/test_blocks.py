@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scant.errors import ConfigError, InputError
-from scant.io.blocks import Block, blocks_within, chunk_frames_for, parse_label, plan_blocks, window
+from scant.io.blocks import Block, chunk_frames_for, first_of_each, parse_label, plan_blocks, sample_frames, sample_runs, window
 
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 40))
@@ -38,11 +38,19 @@ def test_chunk_is_the_largest_power_of_two_within_the_target(height: int, width:
     assert chunk_frames_for(height, width, itemsize) == expected
 
 
-@given(st.integers(0, 199), st.integers(0, 200))
-def test_blocks_within_is_the_set_of_blocks_that_share_a_frame(start: int, length: int) -> None:
-    blocks = plan_blocks(200, 32, 16)
-    wanted = set(range(start, start + length))
-    assert blocks_within(blocks, start, start + length) == [b for b in blocks if wanted & set(b.frames)]
+@given(st.integers(1, 300), st.integers(1, 12), st.sets(st.integers(0, 299)))
+def test_sampled_frames_are_the_first_usable_of_short_runs_whatever_the_blocks(n_frames: int, count: int, lost: set[int]) -> None:
+    runs, usable = sample_runs(n_frames, count), set(range(n_frames)) - lost
+    assert [run[0] for run in runs] == sample_frames(n_frames, count).tolist()
+    assert all(0 <= frame < n_frames for run in runs for frame in run)
+    found = first_of_each(runs, usable)
+    assert len(found) == len(set(found)) <= len(runs) and set(found) <= usable
+    sampled = {frame for run in runs for frame in run}
+    for size in (1, 7, 64):
+        held = {frame for block in plan_blocks(n_frames, size, 1) if sampled & set(block.frames) for frame in block.frames}
+        assert first_of_each(runs, usable & held) == found
+    if not lost:
+        assert found == [run[0] for run in runs]
 
 
 def test_window_is_cut_at_the_ends_and_never_shifted() -> None:

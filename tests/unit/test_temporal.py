@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from scant.errors import InputError
-from scant.imaging.temporal import frame_faults, frame_levels, sample_frames, temporal_median_mad
+from scant.imaging.temporal import frame_faults, frame_levels, temporal_median_mad
+from scant.io.blocks import sample_frames
 
 
 def stack(n_frames: int, seed: int = 3) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from scant.config import load_acquisition, parse_config, read_yaml
 from scant.errors import ScantError
 from scant.imaging.window import window_for_dose
+from scant.io.blocks import parse_label, sample_runs
 from scant.job_memory import job_memory_mb, worker_job_memory_mb
 from scant.provenance import code_digest
 from scant.report.parts import PARTS
@@ -89,20 +90,21 @@ def near_blocks(pattern, halo):
 
     def paths(w):
         blocks, reach = facts(w.name)["blocks"], halo(w)
-        start, stop = (int(part) for part in w.block.split("-"))
-        near = [b for b in blocks if int(b.split("-")[0]) < stop + reach and int(b.split("-")[1]) > start - reach]
+        start, stop = parse_label(w.block)
+        near = [b for b in blocks if parse_label(b)[0] < stop + reach and parse_label(b)[1] > start - reach]
         return expand(pattern, name=w.name, block=near)
 
     return paths
 
 
-def spread_blocks(pattern, count):
-    """Input function: the pattern for at most `count` blocks spread evenly over the movie."""
+def sampled_blocks(pattern, count):
+    """Input function: the pattern for the blocks that hold the movie's `count` sampled frames, and those that may stand in for them."""
 
     def paths(w):
-        blocks = facts(w.name)["blocks"]
-        chosen = sorted({round(i * (len(blocks) - 1) / max(count - 1, 1)) for i in range(count)})
-        return expand(pattern, name=w.name, block=[blocks[i] for i in chosen])
+        known = facts(w.name)
+        sampled = {frame for run in sample_runs(known["n_frames"], count) for frame in run}
+        blocks = [b for b in known["blocks"] if not sampled.isdisjoint(range(*parse_label(b)))]
+        return expand(pattern, name=w.name, block=blocks)
 
     return paths
 

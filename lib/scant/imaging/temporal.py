@@ -1,6 +1,6 @@
 """Exact median and MAD of every pixel over time, and the frames that must stay out of them.
 
-Long movies are represented by evenly spread samples (`sample_frames`): the stack of samples is the partial result, and two parts
+Long movies are represented by evenly spread samples (`io.blocks.sample_frames`): the stack of samples is the partial result, and two parts
 merge by stacking, so tiling the movie in space or reading it in blocks cannot change the answer.
 """
 
@@ -31,18 +31,6 @@ class TemporalStatistics:
     median_adu: np.ndarray
     mad_adu: np.ndarray
     n_frames: int
-
-
-def sample_frames(n_frames: int, n_samples: int) -> np.ndarray:
-    """Indices of at most `n_samples` frames spread evenly over the movie, first and last included; increasing, without repeats.
-
-    Raises InputError when either number is below 1.
-    """
-    if n_frames < 1 or n_samples < 1:
-        raise InputError(f"cannot sample {n_samples} of {n_frames} frames: both numbers must be at least 1")
-    if n_samples >= n_frames:
-        return np.arange(n_frames)
-    return np.round(np.linspace(0, n_frames - 1, n_samples)).astype(np.int64)
 
 
 def temporal_median_mad(frames: np.ndarray, valid: np.ndarray | None = None) -> TemporalStatistics:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from scant.errors import ConfigError, InputError
 
 CHUNK_FRAMES_MAX = 64
+SPARE_FRAMES = 8
 CHUNK_TARGET_BYTES = 4 * 2**20
 
 
@@ -60,9 +63,35 @@ def chunk_frames_for(height_px: int, width_px: int, itemsize: int, target_bytes:
     return chunk
 
 
-def blocks_within(blocks: Sequence[Block], start: int, stop: int) -> list[Block]:
-    """The blocks that hold any of the frames [start, stop)."""
-    return [block for block in blocks if max(block.start, start) < min(block.stop, stop)]
+def sample_frames(n_frames: int, n_samples: int) -> np.ndarray:
+    """Indices of at most `n_samples` frames spread evenly over the movie, first and last included; increasing, without repeats.
+
+    Raises InputError when either number is below 1.
+    """
+    if n_frames < 1 or n_samples < 1:
+        raise InputError(f"cannot sample {n_samples} of {n_frames} frames: both numbers must be at least 1")
+    if n_samples >= n_frames:
+        return np.arange(n_frames)
+    return np.round(np.linspace(0, n_frames - 1, n_samples)).astype(np.int64)
+
+
+def sample_runs(n_frames: int, count: int) -> list[range]:
+    """Short runs of frames that begin at most `count` frames spread evenly over the movie, each towards its middle.
+
+    Of each run a stage takes the first frame that can be used (`first_of_each`): which they are depends on the movie alone, not on the
+    size of its blocks.
+    """
+    starts = (int(start) for start in sample_frames(n_frames, count))
+    return [
+        range(start, min(start + SPARE_FRAMES, n_frames)) if start < n_frames / 2 else range(start, max(start - SPARE_FRAMES, -1), -1)
+        for start in starts
+    ]
+
+
+def first_of_each(runs: Sequence[range], usable: Collection[int]) -> list[int]:
+    """The first usable frame of each run, each frame once, in the order of frames; a run without one is left out."""
+    firsts = (next((frame for frame in run if frame in usable), None) for run in runs)
+    return sorted({frame for frame in firsts if frame is not None})
 
 
 def window(frame: int, n_frames: int, size: int) -> range:

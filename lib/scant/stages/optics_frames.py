@@ -8,24 +8,27 @@ from typing import Any
 from scant.errors import CalibrationError
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
-from scant.imaging.temporal import sample_frames
 from scant.inference.prepare import frame_problem
 from scant.inference.problem import FrameProblem
+from scant.io.blocks import first_of_each, sample_runs
 from scant.io.store import read_frames
 from scant.io.structures import read_tables
 from scant.stages.localising import columns_of
 
 
 def calibration_problems(
-    movie: str, site_tables: Sequence[str], detector: Detector, calibration: Mapping[str, Any], n_frames: int, hit_threshold_sigma: float
+    movie: str, site_tables: Sequence[str], detector: Detector, calibration: Mapping[str, Any], count: int, hit_threshold_sigma: float
 ) -> list[FrameProblem]:
-    """At most `n_frames` located frames of the given blocks; CalibrationError when no frame was located."""
+    """At most `count` located frames spread over the movie, from the tables of their blocks; CalibrationError when none was located."""
     sites = read_tables(site_tables)
-    frames = sites["frame"].unique().sort().to_list()
+    frames = first_of_each(sample_runs(calibration["n_frames"], count), set(sites["frame"].unique()))
     if not frames:
-        raise CalibrationError("no frame was located, so the optics cannot be fitted; see localise/*.failures.parquet for the causes")
+        raise CalibrationError(
+            f"none of the frames {', '.join(str(run[0]) for run in sample_runs(calibration['n_frames'], count))} of the movie, nor the "
+            "next few of each, was located, so the optics cannot be fitted; see localise/*.failures.parquet for the causes"
+        )
     problems = []
-    for frame in (frames[i] for i in sample_frames(len(frames), n_frames)):
+    for frame in frames:
         counts_e, weights = counts_and_weights(read_frames(movie, frame, frame + 1)[0], detector, hit_threshold_sigma)
         rows = columns_of(sites.filter(frame=frame))
         problems.append(frame_problem(frame, counts_e, weights, rows, calibration["pixel_size_angstrom"], tuple(calibration["species"])))

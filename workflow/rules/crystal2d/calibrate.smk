@@ -28,7 +28,7 @@ rule calibrate_optics:
         facts=product("ingest/facts.json"),
         detector=product("calibrate/detector.npz"),
         detector_facts=product("calibrate/detector.json"),
-        sites=spread_blocks(product("localise/{block}.parquet"), CONFIG.calibrate.optics_frames),
+        sites=sampled_blocks(product("localise/{block}.parquet"), CONFIG.calibrate.optics_frames),
     output:
         calibration=product("calibration.json"),
     log: log_of("calibrate_optics")

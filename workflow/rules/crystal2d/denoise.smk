@@ -1,6 +1,6 @@
 from importlib.util import find_spec
 
-LEARNING_BLOCKS = 4
+LEARNING_FRAMES = 16
 WITH_TORCH = find_spec("torch") is not None
 PACKAGES = {"pypi-bm3d": ("bm3d",), "unet": ("torch",)}
 LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
@@ -9,8 +9,8 @@ LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
 rule learn_dictionary:
     message: "{wildcards.name}: learning the denoiser's dictionary"
     input:
-        stacks=spread_blocks(product("averaged/{block}.zarr"), LEARNING_BLOCKS),
-        frames=spread_blocks(product("average/{block}.parquet"), LEARNING_BLOCKS),
+        stacks=sampled_blocks(product("averaged/{block}.zarr"), LEARNING_FRAMES),
+        frames=sampled_blocks(product("average/{block}.parquet"), LEARNING_FRAMES),
         dataset=product("ingest/facts.json"),
         detector=product("calibrate/detector.npz"),
         detector_facts=product("calibrate/detector.json"),
@@ -19,11 +19,12 @@ rule learn_dictionary:
     log: log_of("learn_dictionary")
     benchmark: benchmark_of("learn_dictionary")
     params:
+        n_frames=LEARNING_FRAMES,
         seed=CONFIG.seed,
         code=code_of("learn_dictionary"),
     threads: 1
     resources:
-        mem_mb=memory_mb(16),
+        mem_mb=memory_mb(LEARNING_FRAMES),
         runtime=60,
     script: script_of("learn_dictionary")
 

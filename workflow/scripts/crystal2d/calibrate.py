@@ -2,7 +2,7 @@
 
 import numpy as np
 from scant.imaging.calibration import References, calibrate
-from scant.imaging.temporal import sample_frames
+from scant.io.blocks import sample_frames
 from scant.io.jobs import job
 from scant.io.ledger import good_frames
 from scant.io.logs import say

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scant.imaging.temporal import sample_frames
+from scant.io.blocks import sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.structures import read_tables, write_table

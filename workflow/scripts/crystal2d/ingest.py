@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from scant.config import load_acquisition
-from scant.imaging.temporal import frame_levels, sample_frames
-from scant.io.blocks import chunk_frames_for, plan_blocks
+from scant.imaging.temporal import frame_levels
+from scant.io.blocks import chunk_frames_for, plan_blocks, sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.readers import open_movie, read_frames

@@ -3,7 +3,7 @@
 import polars as pl
 from scant.imaging.denoise.anscombe import stabilise
 from scant.imaging.denoise.coarser import learn_coarser
-from scant.imaging.temporal import sample_frames
+from scant.io.blocks import first_of_each, sample_runs
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.store import StackReader
@@ -12,17 +12,16 @@ from scant.rng import stream
 from scant.stages.calibration import read_detector, read_json, write_arrays
 from scant.stages.facts import coarser_pixels
 
-FRAMES = 16
-
 
 def learn(inputs, outputs, params):
     detector = read_detector(inputs.detector)
-    averaged = read_tables(inputs.frames).filter(pl.col("n_averaged") > 0)
-    stacks, images = StackReader(inputs.stacks), []
-    for frame, count in (averaged.row(i) for i in sample_frames(len(averaged), FRAMES)):
+    averaged = dict(read_tables(inputs.frames).filter(pl.col("n_averaged") > 0).iter_rows())
+    dataset, stacks, images = read_json(inputs.dataset), StackReader(inputs.stacks), []
+    for frame in first_of_each(sample_runs(dataset["n_frames"], params.n_frames), averaged):
+        count = averaged[frame]
         noise = {"read_noise_e": detector.read_noise_e / count**0.5, "excess_noise": detector.excess_noise / count}
         images.append(stabilise(stacks.read(frame, frame + 1)[0], **noise))
-    coarser = coarser_pixels(read_json(inputs.dataset), read_json(inputs.detector_facts)["pixel_size_angstrom"])
+    coarser = coarser_pixels(dataset, read_json(inputs.detector_facts)["pixel_size_angstrom"])
     learned = learn_coarser(images, coarser, stream(params.seed, "dictionary"))
     write_arrays(outputs.dictionary, learned)
     n_atoms, size = learned["dictionary"].shape
