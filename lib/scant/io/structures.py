@@ -138,18 +138,31 @@ def concat_tables(paths: Sequence[str], target: str, provenance: Mapping[str, An
     if not paths:
         raise InputError(f"{target}: no tables to join; expected one for each block")
     schema = _schema(paths[0]).remove_metadata()
+
+    def parts() -> Iterator[pa.Table]:
+        for path in paths:
+            if not _schema(path).equals(schema):
+                raise DataIntegrityError(f"{path}: other columns than in {paths[0]}; run the stage that writes it again")
+            yield pq.read_table(path, use_threads=False)
+
+    return _write_parts(target, schema, parts(), provenance)
+
+
+def stream_table(target: str, schema: Mapping[str, Any], parts: Iterable[pl.DataFrame], provenance: Mapping[str, Any]) -> int:
+    """Write a table part by part, as `write_table` would the whole; returns the number of rows. Memory does not grow with the movie."""
+    return _write_parts(target, pl.DataFrame(schema=schema).to_arrow().schema, (part.to_arrow() for part in parts), provenance)
+
+
+def _write_parts(target: str, schema: pa.Schema, parts: Iterable[pa.Table], provenance: Mapping[str, Any]) -> int:
     partial = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.partial")
     n_rows = 0
     try:
         # polars' sink keeps growing with the number of files (235 MB at 64 of them), this does not
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             writer.add_key_value_metadata({PROVENANCE_KEY: json.dumps(provenance, sort_keys=True)})
-            for path in paths:
-                if not _schema(path).equals(schema):
-                    raise DataIntegrityError(f"{path}: other columns than in {paths[0]}; run the stage that writes it again")
-                table = pq.read_table(path, use_threads=False)
-                writer.write_table(table)
-                n_rows += table.num_rows
+            for part in parts:
+                writer.write_table(part)
+                n_rows += part.num_rows
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

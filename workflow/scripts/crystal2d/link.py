@@ -5,22 +5,28 @@ import polars as pl
 from scant.imaging.link import empty_state, link_step
 from scant.io.jobs import job
 from scant.io.logs import say
-from scant.io.structures import read_table, write_table
+from scant.io.structures import read_table, stream_table
 from scant.provenance import record
 from scant.stages.calibration import read_json
+
+SCHEMA = {"frame": pl.Int64, "atom": pl.Int64, "id": pl.Int64}
 
 
 def link(inputs, outputs, params):
     radius_px = params.settings["radius_angstrom"] / read_json(inputs.detector_facts)["pixel_size_angstrom"]
     drift = read_table(inputs.drift).select("drift_x_px", "drift_y_px").to_numpy()
-    state, parts = empty_state(), [pl.DataFrame(schema={"frame": pl.Int64, "atom": pl.Int64, "id": pl.Int64})]
-    for path in inputs.sites:
-        sites = read_table(path).select("frame", "atom", "x_px", "y_px")
-        for (frame,), rows in sites.group_by("frame", maintain_order=True):
-            ids, state = link_step(state, rows.select("x_px", "y_px").to_numpy(), drift[frame], radius_px=radius_px)
-            parts.append(rows.select("frame", "atom").with_columns(pl.Series("id", ids.astype(np.int64))))
+    state = empty_state()
+
+    def frames():
+        nonlocal state
+        for path in inputs.sites:
+            sites = read_table(path).select("frame", "atom", "x_px", "y_px")
+            for (frame,), rows in sites.group_by("frame", maintain_order=True):
+                ids, state = link_step(state, rows.select("x_px", "y_px").to_numpy(), drift[frame], radius_px=radius_px)
+                yield rows.select("frame", "atom").with_columns(pl.Series("id", ids.astype(np.int64)))
+
     provenance = record("link", seed=params.seed, params=params.settings, code=params.code)
-    write_table(outputs.ids, pl.concat(parts), provenance)
+    stream_table(outputs.ids, SCHEMA, frames(), provenance)
     say(f"link: {state.next_id} atoms followed")
 
 
