@@ -86,14 +86,15 @@ def _figures(batch: Replicas, f: int, sampled: _Sampled, n_samples: int, weights
     mine = slice(f * chains, (f + 1) * chains)
     kept = weights > BASIN_WEIGHT * weights.max()
     best_first = np.argsort(-weights, kind="stable")
-    rise = sampled.mean_height[:n_samples, mine]
+    in_basin = np.flatnonzero(kept) + mine.start
+    rise = sampled.mean_height[:n_samples, in_basin]
     return {
         "samples": sampled.positions[mine][best_first[kept[best_first]][:MOST_SAMPLES], : len(p.positions)],
         "chains_in_basin": int(kept.sum()),
-        "reduced_chi2": float(2 * sampled.misfit[mine].mean() / (p.inverse_variance > 0).sum()),
-        "intensity_e": float(sampled.intensity_e[mine].mean()),
-        "acceptance": float(sampled.accepted[:n_samples, mine].mean()),
-        "r_hat": float(np.max(split_r_hat(sampled.soft[:n_samples, mine][:, kept]))),
+        "reduced_chi2": float(2 * sampled.misfit[in_basin].mean() / (p.inverse_variance > 0).sum()),
+        "intensity_e": float(sampled.intensity_e[in_basin].mean()),
+        "acceptance": float(sampled.accepted[:n_samples, in_basin].mean()),
+        "r_hat": float(np.max(split_r_hat(sampled.soft[:n_samples, in_basin]))),
         "defocus_angstrom": batch.model.optics.defocus_angstrom + float(rise.mean()),
         "sigma_defocus_angstrom": float(rise.std()),
         "motion_angstrom": float(batch.motion_angstrom[f]),

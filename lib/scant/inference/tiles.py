@@ -19,12 +19,11 @@ from scant.inference.prepare import grid_around
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
 from scant.physics.forward import ImageGrid
 from scant.physics.optics import Optics
-from scant.rng import stream
+from scant.rng import seed_of, stream
 
 MOST_ATOMS = 2500
 CORE_ANGSTROM, OVERLAP_ANGSTROM, BEYOND_ANGSTROM = 44.0, 8.0, 3.0
 # Tiles of a frame draw from streams of their own.
-SEED_STEP = 1_000_003
 
 Refined = tuple[list[FrameEstimate], list[FrameFailure]]
 Refine = Callable[[list[FrameProblem], Optics, ImageGrid, RefineSettings, str], Refined]
@@ -46,7 +45,7 @@ def refine_in_tiles(
     """One frame tile by tile, each by `refine`: the frame's estimate, or the failure of the first tile that has one."""
     tiles, estimates = tiles_of(problem, pixel_size_angstrom), []
     for number, tile in enumerate(tiles):
-        own = replace(settings, seed=settings.seed + SEED_STEP * number)
+        own = replace(settings, seed=seed_of(settings.seed, "tile", number))
         found, failures = refine([tile.problem], optics, grid_around([tile.problem], pixel_size_angstrom), own, device)
         if failures:
             return [], failures

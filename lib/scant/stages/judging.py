@@ -10,6 +10,7 @@ import polars as pl
 from scant.errors import FrameFailure
 from scant.io.structures import read_table
 from scant.physics.md import MdSettings, MdVerdict, judge_structure
+from scant.rng import seed_of
 
 TEXTS, COUNTS = ("verdict", "reason"), ("n_atoms", "bonds_broken", "bonds_formed")
 NUMBERS = (
@@ -29,7 +30,7 @@ class JudgeTask:
     def __call__(self, frame: int) -> MdVerdict:
         rows = read_table(self.atoms).filter(frame=frame)
         positions = rows.select("x_angstrom", "y_angstrom", "z_angstrom").to_numpy()
-        return judge_structure(positions, rows["species"].to_list(), settings=self.settings, seed=self.seed + 7919 * frame)
+        return judge_structure(positions, rows["species"].to_list(), settings=self.settings, seed=seed_of(self.seed, "md", frame))
 
 
 def md_table(verdicts: Mapping[int, MdVerdict]) -> pl.DataFrame:

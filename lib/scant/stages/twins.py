@@ -18,7 +18,7 @@ from scant.inference.scoring import score
 from scant.physics.detector import counts_with_noise
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, TrueFrame, View, relative_image, true_frames
-from scant.rng import stream
+from scant.rng import seed_of, stream
 from scant.stages.localising import LocaliseSettings, localise_columns
 
 TWINS = {
@@ -115,7 +115,7 @@ class TwinTask:
 def twin_truth(view: View, settings: RefineSettings, twin: int) -> list[TrueFrame]:
     """The movie of a twin: a warm sheet under LCBOP, given time for its ripples to settle; the same whatever the dose."""
     specimen = Specimen(settings.temperature_k, settings.lattice_constant_angstrom, equilibration_ps=EQUILIBRATION_PS)
-    return true_frames(view, DETECTION_FRAMES, specimen, seed=settings.seed + twin)
+    return true_frames(view, DETECTION_FRAMES, specimen, seed=seed_of(settings.seed, "twin", twin))
 
 
 def twins_table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
