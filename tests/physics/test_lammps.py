@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scant.errors import InputError
 from scant.physics.lammps import POTENTIALS, Simulation
-from scant.physics.lattice import bond_lengths, bonds_from_positions, honeycomb
+from scant.physics.lattice import bond_lengths, honeycomb, pairs_within
 from scant.physics.md import MdSettings, in_plane_displacement, judge_structure, rim_atoms
 from scant.physics.sheet import SheetSettings, ThermalSheet, thermal_sheet
 
@@ -74,7 +74,7 @@ def test_minimisation_lowers_the_energy_and_heals_noise() -> None:
         healed = simulation.positions()
     assert after.sum() < before.sum()
     assert after[inside].mean() == pytest.approx(POTENTIALS["tersoff"].flat_energy_ev, abs=2e-3)
-    bonds = bonds_from_positions(healed, 1.9)
+    bonds = pairs_within(healed, 1.9)
     assert bond_lengths(healed, bonds[inside[bonds].all(axis=1)]).std() < 0.01
 
 
@@ -207,7 +207,7 @@ def test_sheet_covers_the_view_with_bonded_rippled_atoms(sheet: ThermalSheet) ->
     for positions in sheet.positions:
         assert abs(positions[:, 2].mean()) < 1e-9
         inside = (positions[:, :2] > -4).all(axis=1) & (positions[:, :2] < [30, 26]).all(axis=1)
-        bonds = bonds_from_positions(positions, 1.9)
+        bonds = pairs_within(positions, 1.9)
         assert (np.bincount(bonds.ravel(), minlength=n_atoms)[inside] == 3).all()
         lengths = bond_lengths(positions, bonds)
         assert lengths.mean() == pytest.approx(1.42, abs=0.006) and 0.02 < lengths.std() < 0.035
@@ -232,7 +232,7 @@ def test_hotter_sheets_stretch_their_bonds_more() -> None:
     spread = []
     for temperature in (150.0, 600.0):
         made = thermal_sheet(replace(SMALL, temperature_k=temperature, n_frames=3), seed=2)
-        spread.append(np.std([bond_lengths(p, bonds_from_positions(p, 1.9)) for p in made.positions]))
+        spread.append(np.std([bond_lengths(p, pairs_within(p, 1.9)) for p in made.positions]))
     assert spread[1] / spread[0] == pytest.approx(2.0, rel=0.2)
 
 
@@ -240,7 +240,7 @@ def test_defects_are_made_inside_the_view_and_counted() -> None:
     perfect = thermal_sheet(replace(SMALL, n_frames=1, equilibration_ps=0.1), seed=1).positions[0]
     made = thermal_sheet(replace(SMALL, n_frames=1, equilibration_ps=0.1, vacancies=2, stone_wales=1), seed=1).positions[0]
     assert len(made) == len(perfect) - 2
-    degree = np.bincount(bonds_from_positions(made, 1.9).ravel(), minlength=len(made))
+    degree = np.bincount(pairs_within(made, 1.9).ravel(), minlength=len(made))
     inside = (made[:, :2] > -3).all(axis=1) & (made[:, :2] < [29, 25]).all(axis=1)
     assert (degree[inside] == 2).sum() == 6
     with pytest.raises(InputError, match="30 defects do not fit"):

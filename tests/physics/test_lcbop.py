@@ -9,7 +9,7 @@ import pytest
 from scant.inference.prior import build_prior
 from scant.physics import lcbop
 from scant.physics.lammps import POTENTIALS, Simulation, potential_file
-from scant.physics.lattice import bonds_from_positions, flat_sites, honeycomb, stone_wales
+from scant.physics.lattice import flat_sites, honeycomb, pairs_within, stone_wales
 from scant.physics.lcbop import LcbopTable, energy_and_gradient, lcbop_table, pair_terms_by_arrays, stack_lcbop_tables
 from scant.physics.sheet import SheetSettings, thermal_sheet
 from scant.physics.tersoff import neighbour_table, site_major, stack_tables
@@ -19,7 +19,7 @@ LATTICE = lcbop.FLAT_LATTICE_CONSTANT_ANGSTROM
 
 
 def table_of(positions: np.ndarray, coordination: np.ndarray | None = None) -> LcbopTable:
-    bonds = bonds_from_positions(positions, 1.9)
+    bonds = pairs_within(positions, 1.9)
     return lcbop_table(neighbour_table(bonds, len(positions), coordination=coordination), positions[:, :2])
 
 
@@ -74,7 +74,7 @@ def test_gradient_equals_finite_differences_where_h_leaves_its_polynomial():
 def test_a_cut_sheet_stays_flat_and_keeps_its_lattice():
     """Complete coordination and the rim's tension: no net force on the flat cut-out, and none on its copy turned out of the plane."""
     xy = honeycomb(30.0, 26.0, LATTICE, rotation_rad=0.2)
-    bonds = bonds_from_positions(xy, 1.9)
+    bonds = pairs_within(xy, 1.9)
     keep = np.bincount(bonds.ravel(), minlength=len(xy)) > 1
     flat = np.column_stack([xy, np.zeros(len(xy))])[keep]
     table = table_of(flat, np.full(len(flat), 3))
@@ -114,7 +114,7 @@ def test_single_precision_is_enough_for_metropolis(sheet):
 
 def test_flat_sites_are_the_lattice_that_the_atoms_come_from():
     xy = honeycomb(30.0, 26.0, 2.46, rotation_rad=0.35, origin=(0.3, 0.4))
-    bonds = bonds_from_positions(xy, 1.9)
+    bonds = pairs_within(xy, 1.9)
     noisy = xy + np.random.default_rng(1).normal(0, 0.08, xy.shape)
     sites = flat_sites(noisy, bonds, 2.46)
     error = sites - xy
@@ -127,7 +127,7 @@ def test_flat_sites_are_the_lattice_that_the_atoms_come_from():
 def test_a_turned_bond_near_the_end_relaxes_as_in_a_larger_sheet(from_end):
     """The rim's energies must not take the turned bond for a part of the rim: that tore sheets 0.4 A (rms) out of place."""
     large = honeycomb(32, 32, LATTICE, rotation_rad=0.1, margin_angstrom=14)
-    bonds = bonds_from_positions(large, 1.8)
+    bonds = pairs_within(large, 1.8)
     middle = large[bonds].mean(axis=1)
     chosen = int(((middle - [16, 32 - from_end]) ** 2).sum(axis=1).argmin())
     sheet, bonds = stone_wales(large, bonds, chosen)
@@ -160,7 +160,7 @@ def relaxed_in_plane(sheet: np.ndarray, bonds: np.ndarray, centre: np.ndarray) -
 
 def test_the_lattice_around_a_turned_bond_stays_perfect():
     sheet = honeycomb(30, 30, 2.46, rotation_rad=0.2)
-    bonds = bonds_from_positions(sheet, 1.8)
+    bonds = pairs_within(sheet, 1.8)
     chosen = int(((sheet[bonds].mean(axis=1) - 15) ** 2).sum(axis=1).argmin())
     turned, bonds = stone_wales(sheet, bonds, chosen)
     off = np.linalg.norm(flat_sites(turned, bonds, 2.46) - sheet, axis=1)

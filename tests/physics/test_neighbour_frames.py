@@ -14,7 +14,7 @@ from scant.inference.refine import refine_frames
 from scant.inference.scoring import score
 from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
-from scant.physics.lattice import bonds_from_positions
+from scant.physics.lattice import pairs_within
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
 from scant.rng import stream
@@ -90,7 +90,7 @@ def five_frames(
     start = true * [1, 1, 0]
     weight = np.full((size_px, size_px), 1 / (mean_e + 0.25), np.float32)
     others = np.mean([shots[n] for n in (0, 1, 3, 4)], axis=0)
-    bonds = bonds_from_positions(start[:, :2], 1.85)
+    bonds = pairs_within(start[:, :2], 1.85)
     problem = FrameProblem(0, shots[2], weight, start, np.full(len(start), "C"), bonds, np.full(len(start), 3), others, 4 * weight, OFFSETS)
     return problem, true, optics, grid_around([problem], 0.2)
 

@@ -9,7 +9,7 @@ import pytest
 from scant.errors import InputError
 from scant.inference.prior import POTENTIALS, build_prior
 from scant.physics.lammps import Simulation
-from scant.physics.lattice import bonds_from_positions, honeycomb
+from scant.physics.lattice import honeycomb, pairs_within
 from scant.physics.sheet import SheetSettings, thermal_sheet
 from scant.units import BOLTZMANN_EV_PER_K
 from scipy.constants import atomic_mass, elementary_charge, speed_of_light
@@ -22,9 +22,9 @@ KT_EV = BOLTZMANN_EV_PER_K * 300.0
 def cut_out(positions: np.ndarray) -> SimpleNamespace:
     """What the prior needs of a frame: atoms with at least two bonds, all of whose bonds exist in the crystal."""
     for _ in range(3):
-        bonds = bonds_from_positions(positions, 1.85)
+        bonds = pairs_within(positions, 1.85)
         positions = positions[np.bincount(bonds.ravel(), minlength=len(positions)) > 1]
-    bonds = bonds_from_positions(positions, 1.85)
+    bonds = pairs_within(positions, 1.85)
     return SimpleNamespace(positions=positions, bonds=bonds, coordination=np.full(len(positions), 3))
 
 
@@ -70,7 +70,7 @@ def zone_centre_wavenumber_per_cm(potential: str, axis: int) -> float:
     """sqrt(2 K / m) of the sublattices moving against each other along an axis, from LAMMPS forces in the middle of a flat sheet."""
     spacing = POTENTIALS[potential].lattice_constant_angstrom
     xy = honeycomb(40.0, 40.0, spacing)
-    bonds = bonds_from_positions(xy, 1.9)
+    bonds = pairs_within(xy, 1.9)
     start = int(((xy - 20.0) ** 2).sum(axis=1).argmin())
     graph = csr_array((np.ones(len(bonds)), bonds.T), (len(xy), len(xy)))
     steps = shortest_path(graph, directed=False, unweighted=True, indices=start)

@@ -12,7 +12,7 @@ import pytest
 from scant.errors import InputError
 from scant.physics import tersoff
 from scant.physics.lammps import POTENTIALS, Simulation, load_lammps, potential_file
-from scant.physics.lattice import bonds_from_positions, honeycomb
+from scant.physics.lattice import honeycomb, pairs_within
 from scant.physics.sheet import SheetSettings, thermal_sheet
 from scant.physics.tersoff import (
     NeighbourTable,
@@ -28,7 +28,7 @@ PARAMETERS = scaled(TersoffParameters(), 2.46)
 
 
 def table_of(positions: np.ndarray) -> NeighbourTable:
-    return neighbour_table(bonds_from_positions(positions, 1.9), len(positions))
+    return neighbour_table(pairs_within(positions, 1.9), len(positions))
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_a_fourth_neighbour_needs_room_and_then_counts() -> None:
 
 
 def test_table_names_neighbours_and_reverse_edges(flake: np.ndarray) -> None:
-    bonds = bonds_from_positions(flake, 1.9)
+    bonds = pairs_within(flake, 1.9)
     table = table_of(flake)
     edges = {(i, int(j)) for i in range(len(flake)) for j, here in zip(table.neighbours[0, i], table.mask[0, i]) if here}
     assert edges == set(map(tuple, np.vstack([bonds, bonds[:, ::-1]]).tolist()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from scant.imaging.align import drift_track
+from scant.imaging.align import integrate_shifts, pair_shifts
 from scant.imaging.bad_pixels import bad_pixel_map, smooth_reference
 from scant.imaging.counts import CorrectedFrame, Detector, correct_frame, flat_gain, make_detector, polynomial_flat, variance_cut
 from scant.imaging.photon_transfer import PhotonTransfer, dose_check, photon_transfer, signal_band_per_px
@@ -107,7 +107,8 @@ def test_polynomial_stands_in_for_the_flat(measured: Measured) -> None:
 
 def test_drift_against_atoms_and_stage(measured: Measured, shared_data: Path) -> None:
     """Mean motion of the atoms within 0.03 px rms; the stage itself is hidden behind the sheet's thermal motion (0.04 px)."""
-    drift, sigma = drift_track(np.array([frame.image_e for frame in measured.frames]))
+    frames = np.array([frame.image_e for frame in measured.frames])
+    drift, sigma = integrate_shifts(pair_shifts(frames), len(frames))
     stage, atoms = true_positions(shared_data / "graphene-open")
     common = [sorted(set(atoms[0]) & set(frame)) for frame in atoms]
     mean = np.array([np.mean([frame[i] - atoms[0][i] for i in ids], axis=0) for frame, ids in zip(atoms, common)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from scant.imaging.link import link_frames
+from scant.imaging.link import empty_state, link_step
 from scant.imaging.localise import localise_frame
 from scant.imaging.model_atoms import model_atoms
 from scant.imaging.reciprocal import find_lattice
@@ -118,7 +118,10 @@ def test_identities_follow_the_atoms_through_drift(results: dict, shared_data: P
     text = (shared_data / "graphene-open" / "truth.extxyz").read_text()
     drift = np.array(re.findall(r"drift_x=(\S+) drift_y=(\S+)", text), dtype=float)[list(results)] / PIXEL
     frames = [found.positions_px[found.in_view] for found, _ in results.values()]
-    ids, _ = link_frames(frames, drift, radius_px=3.5)
+    ids, state = [], empty_state()
+    for frame, shift in zip(frames, drift):
+        of_frame, state = link_step(state, frame, shift, radius_px=3.5)
+        ids.append(of_frame)
     first = {i: p - drift[0] for i, p in zip(ids[0].tolist(), frames[0])}
     for frame_ids, frame, shift in zip(ids[1:], frames[1:], drift[1:]):
         jumps = [np.hypot(*(p - shift - first[i])) * PIXEL for i, p in zip(frame_ids.tolist(), frame) if i in first]

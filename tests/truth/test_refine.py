@@ -20,7 +20,7 @@ from scant.inference.scoring import score
 from scant.physics import lcbop
 from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
-from scant.physics.lattice import bonds_from_positions
+from scant.physics.lattice import pairs_within
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
 from scant.physics.structure_sums import MatrixSums
@@ -44,7 +44,7 @@ def problems() -> tuple[list[FrameProblem], list[np.ndarray]]:
         counts = counts_with_noise(image, MEAN_E, 0.5, 1.0, stream(0, "test-refine", n))
         start = positions + stream(1, "test-refine", n).normal(0, 0.05, positions.shape)
         start[:, 2] = 0
-        bonds = bonds_from_positions(positions[:, :2], 1.85)
+        bonds = pairs_within(positions[:, :2], 1.85)
         weights = np.full(counts.shape, 1 / (MEAN_E + 0.25), np.float32)
         made.append(FrameProblem(n, counts, weights, start, species, bonds, np.full(len(positions), 3)))
     return made, truth

@@ -12,7 +12,7 @@ from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import refine_frames
 from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
-from scant.physics.lattice import bonds_from_positions
+from scant.physics.lattice import pairs_within
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
 from scant.rng import stream
@@ -35,7 +35,7 @@ def frame() -> tuple[FrameProblem, np.ndarray]:
     start = truth + stream(1, "test-tiles").normal(0, 0.05, truth.shape)
     start[:, 2] = 0
     weights = np.full(counts.shape, 1 / (MEAN_E + 0.25), np.float32)
-    return FrameProblem(0, counts, weights, start, species, bonds_from_positions(truth[:, :2], 1.85), np.full(len(truth), 3)), truth
+    return FrameProblem(0, counts, weights, start, species, pairs_within(truth[:, :2], 1.85), np.full(len(truth), 3)), truth
 
 
 def test_every_atom_belongs_to_one_tile(frame):

@@ -8,7 +8,7 @@ import pytest
 from scant.analysis.defect_events import event_table, rate_interval, settled, tracked_defects
 from scant.analysis.defects import defect_table
 from scant.io.structures import FieldOfView
-from scant.physics.lattice import bonds_from_positions, honeycomb, stone_wales
+from scant.physics.lattice import honeycomb, pairs_within, stone_wales
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
@@ -28,7 +28,7 @@ def nearest(positions: np.ndarray, place: np.ndarray) -> int:
 
 def turned(flat: np.ndarray, place: np.ndarray) -> np.ndarray:
     """The patch with the bond nearest to the place turned; springs between first and second neighbours relax what is near."""
-    bonds = bonds_from_positions(flat, 1.85)
+    bonds = pairs_within(flat, 1.85)
     which = int(np.linalg.norm(flat[bonds].mean(axis=1)[:, :2] - place, axis=1).argmin())
     positions, new = stone_wales(flat, bonds, which)
     near = np.linalg.norm(positions - place, axis=1) < 7
@@ -66,7 +66,7 @@ def test_a_perfect_sheet_has_none_and_an_open_edge_is_none():
 def test_rings_and_missing_atoms_of_known_defects():
     flat = patch()
     vacancy = np.delete(flat, nearest(flat, CENTRE), axis=0)
-    bond = bonds_from_positions(flat, 1.85)
+    bond = pairs_within(flat, 1.85)
     pair = bond[np.linalg.norm(flat[bond].mean(axis=1)[:, :2] - CENTRE, axis=1).argmin()]
     frames = {0: turned(flat, CENTRE), 1: vacancy, 2: np.delete(flat, pair, axis=0)}
     found = defect_table(atoms_table(frames, 0.04), LATTICE)
@@ -87,7 +87,7 @@ def movie() -> tuple[pl.DataFrame, pl.DataFrame]:
     """Events and tracked defects: 40 drifting frames; a bond turned in 10..24, a vacancy that jumps between 17 and 20, a blink in 30."""
     flat, drift = patch(), np.array([0.05, -0.02])
     site = nearest(flat, np.array([14.0, 14.0]))
-    beside = next(int(b if a == site else a) for a, b in bonds_from_positions(flat, 1.85) if site in (a, b))
+    beside = next(int(b if a == site else a) for a, b in pairs_within(flat, 1.85) if site in (a, b))
     blink = nearest(flat, np.array([34.0, 14.0]))
     frames, with_turned_bond = {}, turned(flat, np.array([26.0, 28.0]))
     for frame in range(40):

@@ -8,14 +8,14 @@ from report_tables import frame_atoms, honeycomb_xy, ripple
 from scant.analysis import electronic
 from scant.analysis.correlation import correlation
 from scant.analysis.electronic import RIM_ANGSTROM, frame_electrons, sheet_response
-from scant.analysis.neighbours import neighbour_pairs
 from scant.analysis.response_sums import PAIRS as QUESTIONS
+from scant.physics.lattice import pairs_within
 from scant.stages.products import RESPONSES
 
 LATTICE = 1.42 * np.sqrt(3)
 XY = honeycomb_xy(40.0, LATTICE)
 FLAT = np.column_stack([XY, np.zeros(len(XY))])
-PAIRS = neighbour_pairs(FLAT, 1.6)
+PAIRS = pairs_within(FLAT, 1.6)
 INSIDE = np.minimum(XY - XY.min(axis=0), XY.max(axis=0) - XY).min(axis=1) >= RIM_ANGSTROM
 
 
@@ -68,7 +68,7 @@ def test_a_vacancy_puts_states_at_the_fermi_level_on_the_other_sublattice():
     bonded = PAIRS[(gone == PAIRS).any(axis=1)].ravel()
     neighbours = bonded[bonded != gone]
     left = np.delete(np.arange(len(XY)), gone)
-    response = sheet_response(FLAT[left], neighbour_pairs(FLAT[left], 1.6), XY[left])
+    response = sheet_response(FLAT[left], pairs_within(FLAT[left], 1.6), XY[left])
     ldos = np.full(len(XY), np.nan)
     ldos[left] = response.ldos_per_ev
     bulk = np.nanmedian(ldos)

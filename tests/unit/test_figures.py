@@ -13,10 +13,11 @@ from report_tables import HOSTILE, atoms_table, dose_summary, dose_table, frame_
 from scant.analysis.bonds import bond_table
 from scant.analysis.curvature import frame_curvature
 from scant.analysis.dynamics import displacement_table, motion_by_atom
-from scant.analysis.neighbours import FrameAtoms, iterate_frames, neighbour_pairs
+from scant.analysis.neighbours import FrameAtoms, iterate_frames
 from scant.analysis.ripples import ripple_table, spectrum_of_table
 from scant.analysis.strain import frame_strain
 from scant.imaging.photon_transfer import photon_transfer
+from scant.physics.lattice import pairs_within
 from scant.physics.optics import Optics
 from scant.report import figures
 
@@ -71,7 +72,7 @@ BY_ATOMS: dict[str, Callable[[pl.DataFrame], Figure]] = {
     "maps": maps,
     "profile": lambda t: figures.profile_figure(first(t), first(t).xyz_angstrom + RNG.normal(0, 0.2, (3, 1, 1))),
     "spread": lambda t: figures.spread_figure({"z (Å)": (first(t).xyz_angstrom[:, 2], first(t).sigma_angstrom[:, 2])}, ideal=0),
-    "heights": lambda t: figures.height_figure(first(t), neighbour_pairs(first(t).xyz_angstrom[:, :2], 1.85)),
+    "heights": lambda t: figures.height_figure(first(t), pairs_within(first(t).xyz_angstrom[:, :2], 1.85)),
     "strain": lambda t: figures.strain_figure(first(t), frame_strain(first(t))),
     "curvature": lambda t: figures.curvature_figure(first(t), frame_curvature(first(t))),
     "fluctuation": fluctuation,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scant.commands import verify
 from scant.commands.failures import failures_in, ranges, text_of
 from scant.commands.verify import prepare_rerun
-from scant.errors import DataIntegrityError, FrameFailure
+from scant.errors import DataIntegrityError, FrameFailure, ScantError
 from scant.io.ledger import failure_table
+from scant.io.runs import lock_results
 from scant.io.seals import check_inputs, problems_of, seal_outputs, to_make_again
 from scant.io.structures import write_table
 from scant.stages.integrity import forget_curable_failures
@@ -58,6 +60,14 @@ def test_changed_contents_are_found_by_reading_and_never_used(folder: Path) -> N
     with pytest.raises(DataIntegrityError, match=r"figures/a\.png: changed since it was made"):
         check_inputs(folder, [str(folder / "figures"), "/somewhere/else"])
     assert to_make_again(folder) == ["figures"]
+
+
+@pytest.mark.parametrize("given", [".", "results/tiny"])
+def test_verifying_waits_for_the_run_that_works_on_the_folder(folder: Path, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scant.io.runs.ORPHANS_S", 0.1)
+    monkeypatch.chdir(folder if given == "." else folder.parents[1])
+    with lock_results(str(folder.parent)), pytest.raises(ScantError, match="another run works on this folder"):
+        verify.run(given)
 
 
 def test_only_blocks_and_twins_with_a_curable_failure_are_tried_again(folder: Path) -> None:

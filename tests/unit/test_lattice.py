@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from scant.errors import InputError
-from scant.physics.lattice import GRAPHENE, Material, bond_lengths, bonds_from_positions, crystal_patch, honeycomb, rings, stone_wales
+from scant.physics.lattice import GRAPHENE, Material, bond_lengths, crystal_patch, honeycomb, pairs_within, rings, stone_wales
 
 CUTOFF = 1.9
 
@@ -15,7 +15,7 @@ CUTOFF = 1.9
 @pytest.fixture(scope="module")
 def patch() -> tuple[np.ndarray, np.ndarray]:
     positions = honeycomb(31.0, 23.0, rotation_rad=0.3, origin=(3.0, 4.0))
-    return positions, bonds_from_positions(positions, CUTOFF)
+    return positions, pairs_within(positions, CUTOFF)
 
 
 def interior_bond(positions: np.ndarray, bonds: np.ndarray) -> int:
@@ -43,7 +43,7 @@ def test_rectangle_origin_rotation_and_margin() -> None:
 def test_crystal_patch_gives_each_basis_atom_its_species() -> None:
     two_kinds = Material("checked", ("A", "B"), 2.5)
     positions, species = crystal_patch(two_kinds, 20.0, 15.0)
-    pairs = species[bonds_from_positions(positions, CUTOFF)]
+    pairs = species[pairs_within(positions, CUTOFF)]
     assert set(map(tuple, np.sort(pairs, axis=1).tolist())) == {("A", "B")}
     assert GRAPHENE.species == ("C", "C")
 
@@ -51,12 +51,12 @@ def test_crystal_patch_gives_each_basis_atom_its_species() -> None:
 def test_bonds_equal_a_double_loop() -> None:
     positions = np.random.default_rng(3).uniform(0, 8, (60, 3)) * [1, 2, 0.3]
     naive = [(i, j) for i in range(60) for j in range(i + 1, 60) if np.linalg.norm(positions[i] - positions[j]) <= CUTOFF]
-    assert bonds_from_positions(positions, CUTOFF).tolist() == [list(pair) for pair in naive]
+    assert pairs_within(positions, CUTOFF).tolist() == [list(pair) for pair in naive]
 
 
 def test_no_atoms_have_no_bonds() -> None:
-    assert bonds_from_positions(np.empty((0, 2)), CUTOFF).shape == (0, 2)
-    assert bonds_from_positions(np.zeros((1, 3)), CUTOFF).shape == (0, 2)
+    assert pairs_within(np.empty((0, 2)), CUTOFF).shape == (0, 2)
+    assert pairs_within(np.zeros((1, 3)), CUTOFF).shape == (0, 2)
 
 
 def test_perfect_sheet_has_hexagons_only_and_obeys_euler(patch: tuple[np.ndarray, np.ndarray]) -> None:
@@ -81,14 +81,14 @@ def test_vacancy_leaves_one_ring_of_twelve(patch: tuple[np.ndarray, np.ndarray])
     positions, bonds = patch
     hexagons = len(rings(bonds, positions))
     holed = np.delete(positions, bonds[interior_bond(positions, bonds)][0], axis=0)
-    assert Counter(map(len, rings(bonds_from_positions(holed, CUTOFF), holed))) == {6: hexagons - 3, 12: 1}
+    assert Counter(map(len, rings(pairs_within(holed, CUTOFF), holed))) == {6: hexagons - 3, 12: 1}
 
 
 def test_a_dangling_chain_does_not_break_the_walk() -> None:
     hexagon = np.array([[np.cos(a), np.sin(a)] for a in np.arange(6) * np.pi / 3]) * 1.42
     tail = np.array([[2.84, 0.0], [4.26, 0.0]])
     positions = np.vstack([hexagon, tail])
-    faces = rings(bonds_from_positions(positions, 1.5), positions)
+    faces = rings(pairs_within(positions, 1.5), positions)
     assert [face.tolist() for face in faces] == [[0, 1, 2, 3, 4, 5]]
 
 
@@ -111,9 +111,9 @@ def test_errors_name_the_atom_and_the_value(patch: tuple[np.ndarray, np.ndarray]
     broken = positions.copy()
     broken[7, 1] = np.nan
     with pytest.raises(InputError, match="atom 7 has position"):
-        bonds_from_positions(broken, CUTOFF)
+        pairs_within(broken, CUTOFF)
     with pytest.raises(InputError, match="cut-off is 0"):
-        bonds_from_positions(positions, 0.0)
+        pairs_within(positions, 0.0)
     edge = int(np.bincount(bonds.ravel()).argmin())
     edge_bond = int(np.flatnonzero((bonds == edge).any(axis=1))[0])
     with pytest.raises(InputError, match="away from edges"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from honeycomb_images import honeycomb, in_view
 from scant.errors import InputError
-from scant.imaging.link import empty_state, link_frames, link_step
+from scant.imaging.link import TrackState, empty_state, link_step
 from scipy.optimize import linear_sum_assignment
 
 SHAPE, PIXEL, RADIUS = (90, 110), 0.2, 3.0
@@ -27,9 +27,20 @@ def movie(n: int, drift_px: float = 1.5, noise_px: float = 0.4) -> tuple[list[np
     return frames, drifts, names
 
 
+def link_frames(frames: list, drifts: np.ndarray, state: TrackState | None = None) -> tuple[list, TrackState]:
+    """Identities of every frame's atoms (None for a missing frame), and the state after the last one."""
+    state, found = state or empty_state(), []
+    for positions, drift in zip(frames, drifts, strict=True):
+        ids = None
+        if positions is not None:
+            ids, state = link_step(state, positions, drift, radius_px=RADIUS)
+        found.append(ids)
+    return found, state
+
+
 def test_one_identity_per_atom_through_drift_and_entries() -> None:
     frames, drifts, names = movie(20)
-    ids, state = link_frames(frames, drifts, radius_px=RADIUS)
+    ids, state = link_frames(frames, drifts)
     identity: dict[int, int] = {}
     for frame_ids, frame_names in zip(ids, names):
         assert len(set(frame_ids.tolist())) == len(frame_ids), "no identity twice in one frame"
@@ -46,7 +57,7 @@ def test_missing_frame_and_vacancy() -> None:
     for k in (5, 6, 7):
         keep = names[k] != gone
         frames[k], names[k] = frames[k][keep], names[k][keep]
-    ids, _ = link_frames(frames, drifts, radius_px=RADIUS)
+    ids, _ = link_frames(frames, drifts)
     assert ids[3] is None
     lost = dict(zip(names[0].tolist(), ids[0].tolist()))[gone]
     assert all(lost not in ids[k] for k in (5, 6, 7)), "nobody inherits the identity of an atom that left"
@@ -61,16 +72,16 @@ def test_an_atom_that_returns_gets_its_number_back() -> None:
     for k in (1, 2, 3):
         keep = names[k] != name
         frames[k], names[k] = frames[k][keep], names[k][keep]
-    ids, _ = link_frames(frames, drifts, radius_px=RADIUS)
-    if name in names[4]:
-        assert ids[4][names[4] == name][0] == ids[0][0]
+    ids, _ = link_frames(frames, drifts)
+    assert name in names[4]
+    assert ids[4][names[4] == name][0] == ids[0][0]
 
 
 def test_blocks_do_not_matter() -> None:
     frames, drifts, _ = movie(9)
-    whole, end = link_frames(frames, drifts, radius_px=RADIUS)
-    first, state = link_frames(frames[:4], drifts[:4], radius_px=RADIUS)
-    second, end2 = link_frames(frames[4:], drifts[4:], radius_px=RADIUS, state=state)
+    whole, end = link_frames(frames, drifts)
+    first, state = link_frames(frames[:4], drifts[:4])
+    second, end2 = link_frames(frames[4:], drifts[4:], state)
     assert all((a == b).all() for a, b in zip(whole, first + second))
     assert (end.positions_px == end2.positions_px).all()
     assert end.next_id == end2.next_id

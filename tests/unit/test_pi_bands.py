@@ -7,8 +7,8 @@ import pytest
 import sisl
 from ase.build import molecule
 from report_tables import honeycomb_xy
-from scant.analysis.neighbours import neighbour_pairs
 from scant.analysis.pi_bands import BROADENING_EV, HOPPING_EV, SIGMA_OVER_PI, hopping_ev, pi_hamiltonian, pi_response
+from scant.physics.lattice import pairs_within
 
 BOND = 1.42
 LATTICE = BOND * np.sqrt(3)
@@ -17,7 +17,7 @@ UP = np.array([0.0, 0.0, 1.0])
 
 def flat(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     xyz = np.column_stack([xy, np.zeros(len(xy))])
-    return xyz, neighbour_pairs(xyz, 1.6)
+    return xyz, pairs_within(xyz, 1.6)
 
 
 def periodic_graphene() -> sisl.Hamiltonian:
@@ -63,7 +63,7 @@ def test_hopping_knows_length_and_angles():
 def test_hoppings_do_not_care_how_the_sheet_lies():
     xy = honeycomb_xy(14.0, LATTICE)
     xyz = np.column_stack([xy, 0.02 * (xy**2).sum(axis=1)])
-    pairs = neighbour_pairs(xyz, 1.8)
+    pairs = pairs_within(xyz, 1.8)
     c, s = np.cos(0.4), np.sin(0.4)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
     # Atoms with fewer bonds have no axis of their own.
@@ -92,7 +92,7 @@ def test_bond_orders_of_benzene_and_naphthalene():
 def test_c60_has_short_double_bonds():
     """Hueckel with one hopping: 0.601 between hexagons and 0.476 around pentagons; with shorter hexagon bonds the gap widens."""
     xyz = molecule("C60").positions
-    pairs = neighbour_pairs(xyz, 1.85)
+    pairs = pairs_within(xyz, 1.85)
     short = np.linalg.norm(xyz[pairs[:, 0]] - xyz[pairs[:, 1]], axis=1) < 1.41
     order = pi_response(xyz, pairs, np.zeros(60)).bond_order
     assert short.sum() == 30

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from report_tables import frame_atoms, honeycomb_xy
-from scant.analysis.neighbours import neighbour_pairs
 from scant.analysis.pi_bands import BOND_ANGSTROM, DECAY, HOPPING_EV, pi_hamiltonian
 from scant.analysis.pseudofield import HBAR_OVER_E_TESLA_ANGSTROM2, curl_tesla, vector_potential_tesla_angstrom, zigzag_angle_rad
 from scant.analysis.strain import frame_strain
+from scant.physics.lattice import pairs_within
 
 LATTICE = BOND_ANGSTROM * np.sqrt(3)
 SCALE = HBAR_OVER_E_TESLA_ANGSTROM2 * DECAY / (2 * BOND_ANGSTROM)
@@ -71,7 +71,7 @@ def test_the_first_landau_level_of_the_bands_lies_where_the_field_says():
     disc = disc[np.linalg.norm(disc, axis=1) < 40]
     moved = triaxial(disc, field / (8 * SCALE))
     xyz = np.column_stack([moved, np.zeros(len(moved))])
-    states = pi_hamiltonian(xyz, neighbour_pairs(disc, 1.6)).eigenstate()
+    states = pi_hamiltonian(xyz, pairs_within(disc, 1.6)).eigenstate()
     centre = np.linalg.norm(disc, axis=1) < 6
     weight = (np.abs(states.state[:, centre]) ** 2).sum(axis=1)
     first = 1.5 * HOPPING_EV * BOND_ANGSTROM * np.sqrt(2 * field / HBAR_OVER_E_TESLA_ANGSTROM2)

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from ase.build import molecule, nanotube
 from report_tables import atoms_table, frame_atoms, honeycomb_xy
-from scant.analysis.neighbours import FrameAtoms, neighbour_pairs
+from scant.analysis.neighbours import FrameAtoms
 from scant.analysis.pyramidalisation import pi_axes, pyramidalisation_deg, pyramidalisation_table
+from scant.physics.lattice import pairs_within
 
 XY = honeycomb_xy(24.0) - 12.0
 INNER = np.linalg.norm(XY, axis=1) < 6.5
 
 
 def poav(atoms: FrameAtoms) -> tuple[np.ndarray, np.ndarray]:
-    return pyramidalisation_deg(atoms, neighbour_pairs(atoms.xyz_angstrom, 1.85))
+    return pyramidalisation_deg(atoms, pairs_within(atoms.xyz_angstrom, 1.85))
 
 
 def test_c60_has_haddons_angle():
@@ -48,7 +49,7 @@ def test_a_bump_is_positive_by_bond_over_two_radii():
 def test_sigma_is_the_derivative_of_the_angle():
     rng = np.random.default_rng(4)
     atoms = frame_atoms(np.column_stack([XY, 0.03 * np.sum(XY**2, axis=1)]) + rng.normal(0, 0.1, (len(XY), 3)), (0.02, 0.03, 0.2))
-    pairs = neighbour_pairs(XY, 1.6)
+    pairs = pairs_within(XY, 1.6)
     _, sigma = pyramidalisation_deg(atoms, pairs)
     centre, step = int(np.argmin(np.sum(XY**2, axis=1))), 1e-5
     variance = 0.0
@@ -66,7 +67,7 @@ def test_sigma_is_the_derivative_of_the_angle():
 
 def test_noise_biases_the_magnitude_of_a_flat_sheets_angle_but_not_the_signed_angle():
     rng, flat = np.random.default_rng(5), np.column_stack([XY, np.zeros(len(XY))])
-    pairs = neighbour_pairs(flat, 1.85)
+    pairs = pairs_within(flat, 1.85)
     angles = []
     for _ in range(200):
         atoms = frame_atoms(flat + rng.normal(0, 1, flat.shape) * [0.01, 0.01, 0.05], (0.01, 0.01, 0.05))
@@ -81,7 +82,7 @@ def test_noise_biases_the_magnitude_of_a_flat_sheets_angle_but_not_the_signed_an
 def test_a_tilted_flat_sheet_is_not_pyramidal_and_its_axes_are_its_normal():
     z = 0.2 * XY[:, 0] - 0.1 * XY[:, 1]
     xyz = np.column_stack([XY, z])
-    pairs = neighbour_pairs(XY, 1.6)
+    pairs = pairs_within(XY, 1.6)
     angle, _ = pyramidalisation_deg(frame_atoms(xyz), pairs)
     np.testing.assert_allclose(angle[np.isfinite(angle)], 0.0, atol=1e-6)
     normal = np.array([-0.2, 0.1, 1.0]) / np.sqrt(1.05)

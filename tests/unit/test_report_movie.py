@@ -17,12 +17,12 @@ IMAGE = images(100)["corrected"]
 
 def film_frames(flat: bool = False) -> list[FilmFrame]:
     atoms = list(iterate_frames(atoms_table(3, 20.0, flat=flat)))
-    return [FilmFrame(0.0, IMAGE, atoms[0]), FilmFrame(1.0, IMAGE, None, "failed"), FilmFrame(2.0, IMAGE + 1, atoms[2])]
+    return [FilmFrame(0, IMAGE, atoms[0]), FilmFrame(1, IMAGE, None, "failed"), FilmFrame(2, IMAGE + 1, atoms[2])]
 
 
-def pictures(flat: bool = False) -> list[np.ndarray]:
+def pictures(flat: bool = False, frame_time_ms: float | None = 1.0) -> list[np.ndarray]:
     heights = np.concatenate([f.atoms.xyz_angstrom[:, 2] for f in film_frames(flat) if f.atoms is not None])
-    return list(render_dynamics(film_frames(flat), film_scale([IMAGE], heights, 0.2), "demo $x_1$", 2.0))
+    return list(render_dynamics(film_frames(flat), film_scale([IMAGE], heights, 0.2), "demo $x_1$", 2, frame_time_ms))
 
 
 def moving_squares(count: int = 5, shape: tuple[int, int] = (61, 83)):
@@ -84,6 +84,13 @@ def test_pictures_follow_the_data_and_are_the_same_each_time():
 def test_a_flat_film_has_pictures_too():
     shown = pictures(flat=True)
     assert len(shown) == 3 and np.ptp(shown[0][60:500, 500:1160].astype(int), axis=2).max() > 60
+
+
+def test_without_a_frame_time_the_film_counts_frames():
+    timed, counted = pictures(), pictures(frame_time_ms=None)
+    title, course = np.s_[:45, :600], np.s_[620:, :]
+    assert all((a[title] != b[title]).any() for a, b in zip(timed, counted))
+    assert (counted[0][course] != counted[2][course]).any(), "the course goes on"
 
 
 def test_a_gif_has_the_chosen_pictures_and_their_speed(tmp_path):

@@ -66,23 +66,15 @@ def test_bending_adds_half_the_square_of_the_slope():
 
 def test_sigma_and_bias_agree_with_scatter():
     rng = np.random.default_rng(8)
-    flat, sigma = sheet(XY), (0.03, 0.05, 0.25)
-    runs = [frame_strain(frame_atoms(flat + rng.normal(size=flat.shape) * sigma, sigma)) for _ in range(200)]
+    mean, sigma = sheet(XY, 0.1 * XY[:, 0]), (0.03, 0.05, 0.25)
+    found = frame_strain(frame_atoms(mean, sigma))
+    samples = [frame_strain(frame_atoms(mean + rng.normal(size=mean.shape) * sigma, (0.0, 0.0, 0.0))) for _ in range(200)]
     centre = np.argmin(np.linalg.norm(XY - 13, axis=1))
-    eps, green = (np.array([getattr(r, name)[centre] for r in runs]) for name in ("eps", "green"))
-    np.testing.assert_allclose(np.nanstd(eps, axis=0), runs[0].sigma_eps[centre], rtol=0.2)
-    claimed = np.sqrt(np.nanmean([r.sigma_green[centre] ** 2 for r in runs], axis=0))
+    eps, green = (np.array([getattr(s, name)[centre] for s in samples]) for name in ("eps", "green"))
+    np.testing.assert_allclose(np.nanstd(eps, axis=0), found.sigma_eps[centre], rtol=0.2)
+    claimed = found.sigma_green[centre]
     np.testing.assert_allclose(np.nanstd(green, axis=0), claimed, rtol=0.25)
-    assert np.abs(np.nanmean(green, axis=0)).max() < 4 * claimed.max() / np.sqrt(200)
-
-
-def test_a_posterior_mean_lacks_what_a_noisy_estimate_has_too_much():
-    atoms = frame_atoms(sheet(XY, 0.1 * XY[:, 0]), (0.03, 0.03, 0.2))
-    exact = frame_strain(frame_atoms(sheet(XY, 0.1 * XY[:, 0]), (0.0, 0.0, 0.0))).green
-    noisy, posterior = (frame_strain(atoms, estimate=e).green for e in ("noisy", "posterior_mean"))
-    inner = np.isfinite(exact[:, 0])
-    assert (posterior[inner, :2] > exact[inner, :2]).all()
-    np.testing.assert_allclose(0.5 * (noisy + posterior)[inner], exact[inner], atol=1e-12)
+    assert (np.abs(np.nanmean(green, axis=0) - found.green[centre]) < 4 * claimed / np.sqrt(200)).all()
 
 
 def test_without_heights_the_plane_is_still_there():

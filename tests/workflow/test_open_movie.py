@@ -88,7 +88,7 @@ def test_a_real_frame_without_optics_ends_in_two_dimensions(repository, shared_d
 
 def ring_centres(xy: np.ndarray) -> np.ndarray:
     """Centres of the six-rings of located atoms."""
-    from scant.physics.lattice import bonds_from_positions, rings
+    from scant.physics.lattice import pairs_within, rings
 
-    faces = rings(bonds_from_positions(xy, 1.85), xy)
+    faces = rings(pairs_within(xy, 1.85), xy)
     return np.array([xy[face].mean(axis=0) for face in faces if len(face) == 6])

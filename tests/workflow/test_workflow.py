@@ -168,5 +168,10 @@ def test_the_finished_run_as_a_crate(finished):
     assert run["instrument"].id == crate.mainEntity.id and run["startTime"] < run["endTime"]
     assert {"#movie.tif", "#dark.tif", "#flat.tif", "provenance/config.yaml"} <= {entity.id for entity in run["object"]}
     assert all((finished.results / entity.id).exists() for entity in run["result"])
+    seals = finished.results / "seals"
+    products = {str(path.relative_to(seals)).removesuffix(".sha256") for path in seals.rglob("*.sha256")}
+    not_of_blocks = {product for product in products if not re.search(r"\d{7}-\d{7}", product)}
+    assert {"dose/bound.parquet", "calibrate/detector.npz", "link/ids.parquet"} <= not_of_blocks
+    assert not_of_blocks <= {entity.id.rstrip("/") for entity in run["result"]}
     assert crate.get("atoms.parquet")["sha256"] == finished.hashes()["atoms.parquet"]
     assert finished.planned() == {}

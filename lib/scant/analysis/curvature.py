@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from scant.analysis.bonds import Estimate
-from scant.analysis.neighbours import FrameAtoms, iterate_frames, neighbour_pairs, padded_neighbours
+from scant.analysis.neighbours import FrameAtoms, iterate_frames, padded_neighbours
+from scant.physics.lattice import pairs_within
 
 N_QUADRIC = 6
+RADIUS_ANGSTROM = 4.5
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,18 @@ class FrameCurvature:
     normal: np.ndarray
 
 
-def frame_curvature(atoms: FrameAtoms, radius_angstrom: float = 4.5, estimate: Estimate = "noisy") -> FrameCurvature:
+def frame_curvature(atoms: FrameAtoms, radius_angstrom: float = RADIUS_ANGSTROM) -> FrameCurvature:
     """Curvature at every atom from the quadric fitted to the atoms within the radius, weighted by 1 / sigma^2.
 
     Without sigmas (NaN) the scatter about the quadric takes their place. A quadric flattens ripples shorter than about
-    four radii. K of noisy positions is freed of the bias that the variance of r, s, t adds to it. Posterior means are smoother than the
-    sheet, so there is nothing to take away: by correlated errors K falls short, by how much these sigmas do not tell.
+    four radii. Posterior means are smoother than the sheet: by correlated errors K falls short, by how much these sigmas do not tell.
     """
     n_atoms = atoms.ids.size
     mean, sigma_mean, gaussian, sigma_gaussian = np.full((4, n_atoms), np.nan)
     result = FrameCurvature(mean, sigma_mean, gaussian, sigma_gaussian, np.full((n_atoms, 3), np.nan))
     if not atoms.has_heights:
         return result
-    index, valid = padded_neighbours(n_atoms, neighbour_pairs(atoms.xyz_angstrom, radius_angstrom))
+    index, valid = padded_neighbours(n_atoms, pairs_within(atoms.xyz_angstrom, radius_angstrom))
     own = np.arange(n_atoms)[:, None]
     index, valid = np.hstack([own, index]), np.hstack([np.ones_like(own, dtype=bool), valid])
     enough = valid.sum(axis=1) > N_QUADRIC
@@ -58,18 +58,16 @@ def frame_curvature(atoms: FrameAtoms, radius_angstrom: float = 4.5, estimate: E
     p, q = quadric[:, 1], quadric[:, 2]
     upward = np.stack([-p, -q, np.ones_like(p)], axis=-1) / np.sqrt(1 + p**2 + q**2)[:, None]
     result.mean_per_angstrom[enough], result.sigma_mean_per_angstrom[enough] = _mean_curvature(quadric, covariance)
-    result.gaussian_per_angstrom2[enough], result.sigma_gaussian_per_angstrom2[enough] = _gaussian_curvature(
-        quadric, covariance, freed=estimate == "noisy"
-    )
+    result.gaussian_per_angstrom2[enough], result.sigma_gaussian_per_angstrom2[enough] = _gaussian_curvature(quadric, covariance)
     result.normal[enough] = np.einsum("na,nab->nb", upward, axes)
     return result
 
 
-def curvature_table(atoms: pl.DataFrame, radius_angstrom: float = 4.5, estimate: Estimate = "noisy") -> pl.DataFrame:
+def curvature_table(atoms: pl.DataFrame) -> pl.DataFrame:
     """Curvature of all frames: frame, id, mean and Gaussian curvature with their sigmas, normal_x, _y, _z."""
     tables = []
     for frame in iterate_frames(atoms):
-        curvature = frame_curvature(frame, radius_angstrom, estimate)
+        curvature = frame_curvature(frame)
         columns = {"frame": np.full(frame.ids.size, frame.frame), "id": frame.ids}
         columns |= {name: value for name, value in vars(curvature).items() if name != "normal"}
         columns |= {f"normal_{axis}": curvature.normal[:, k] for k, axis in enumerate("xyz")}
@@ -113,7 +111,7 @@ def _mean_curvature(quadric: np.ndarray, covariance: np.ndarray) -> tuple[np.nda
     return mean, np.sqrt(np.einsum("na,nab,nb->n", gradient, covariance, gradient))
 
 
-def _gaussian_curvature(quadric: np.ndarray, covariance: np.ndarray, freed: bool) -> tuple[np.ndarray, np.ndarray]:
+def _gaussian_curvature(quadric: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """K and sigma; K is quadratic in (r, s, t), so its first order vanishes on a plane and the second order counts."""
     _, p, q, r, s, t = quadric.T
     w2 = 1 + p**2 + q**2
@@ -123,5 +121,4 @@ def _gaussian_curvature(quadric: np.ndarray, covariance: np.ndarray, freed: bool
     hessian = np.array([[0.0, 0.0, 1.0], [0.0, -2.0, 0.0], [1.0, 0.0, 0.0]])
     product = hessian @ covariance[:, 3:, 3:] / w2[:, None, None] ** 2
     second = 0.5 * np.einsum("nab,nba->n", product, product)
-    bias = 0.5 * np.trace(product, axis1=1, axis2=2) if freed else 0.0
-    return gaussian - bias, np.sqrt(first + second)
+    return gaussian, np.sqrt(first + second)

@@ -15,9 +15,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from scant.analysis.bonds import BOND_CUTOFF_ANGSTROM
-from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_frames, neighbour_pairs
+from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_frames
 from scant.imaging.candidates import FLAG_EDGE
-from scant.physics.lattice import rings
+from scant.physics.lattice import pairs_within, rings
 
 # A hole of some ten atoms; a longer face is an edge of the sheet.
 LONGEST_RING = 24
@@ -44,7 +44,7 @@ def frame_defects(
 ) -> list[tuple[int, float, float, str, int, int]]:
     """Rows of `defect_table` for one frame; `at_edge` holds ids of atoms at the edge of the view."""
     xyz = geometric_positions(atoms)
-    pairs = neighbour_pairs(xyz, BOND_CUTOFF_ANGSTROM)
+    pairs = pairs_within(xyz, BOND_CUTOFF_ANGSTROM)
     if not len(pairs):
         return []
     faces = rings(pairs, xyz, longest=LONGEST_RING)

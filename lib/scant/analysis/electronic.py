@@ -16,12 +16,13 @@ import numpy as np
 
 from scant.analysis.bonds import BOND_CUTOFF_ANGSTROM
 from scant.analysis.defects import frame_defects
-from scant.analysis.neighbours import FrameAtoms, neighbour_pairs
+from scant.analysis.neighbours import FrameAtoms
 from scant.analysis.pi_bands import BOND_ANGSTROM, DECAY, PiResponse, pi_response
 from scant.analysis.posterior_spread import mean_of_samples, posterior_sigma
 from scant.analysis.pseudofield import curl_tesla, vector_potential_tesla_angstrom, zigzag_angle_rad
 from scant.analysis.response_sums import response_sums
 from scant.analysis.strain import frame_strain
+from scant.physics.lattice import pairs_within
 
 BONDS_OF_CARBON = 3
 RIM_ANGSTROM = 9.0
@@ -51,7 +52,7 @@ class FrameElectrons:
 
 def frame_electrons(atoms: FrameAtoms, samples_angstrom: np.ndarray, lattice_angstrom: float, valley_rad: float = 0.0) -> FrameElectrons:
     """Response of one frame of carbon atoms with heights; samples (S, n, 3) of its posterior, at least one; sigma is NaN with one alone."""
-    pairs = neighbour_pairs(atoms.xyz_angstrom, BOND_CUTOFF_ANGSTROM)
+    pairs = pairs_within(atoms.xyz_angstrom, BOND_CUTOFF_ANGSTROM)
     zigzag = zigzag_angle_rad(frame_strain(atoms, lattice_angstrom).lattice_angle_rad, valley_rad)
     moved = [FrameAtoms(atoms.frame, atoms.ids, xyz, atoms.sigma_angstrom) for xyz in samples_angstrom]
     strains = [_exact_strain(sample, lattice_angstrom) for sample in moved]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.spatial import cKDTree
 
 from scant.errors import InputError
 
@@ -50,14 +49,6 @@ def iterate_frames(atoms: pl.DataFrame) -> Iterator[FrameAtoms]:
 def geometric_positions(atoms: FrameAtoms) -> np.ndarray:
     """(n, 3) positions in which an unknown height counts as flat, so that planar geometry still works."""
     return np.nan_to_num(atoms.xyz_angstrom, nan=0.0)
-
-
-def neighbour_pairs(points_angstrom: np.ndarray, cutoff_angstrom: float) -> np.ndarray:
-    """Pairs (m, 2), i < j, closer than the cutoff, sorted; points are (n, 2) or (n, 3)."""
-    if len(points_angstrom) < 2:
-        return np.empty((0, 2), dtype=np.int64)
-    pairs = cKDTree(points_angstrom).query_pairs(cutoff_angstrom, output_type="ndarray")
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].astype(np.int64)
 
 
 def padded_neighbours(n_atoms: int, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Standard deviation of whatever follows from positions, from a few samples of the posterior: one per chain, so four by default.
+"""Standard deviation of whatever follows from positions, from a few samples of the posterior: one per chain, four at most.
 
 Errors of neighbours enter as correlated as they are; independent errors would give a pyramidalisation four times its true sigma.
 A variance from four samples is itself known to a factor of two only. The atoms' variances are therefore drawn towards their common

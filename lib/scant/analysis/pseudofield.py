@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scant.analysis.neighbours import neighbour_pairs, padded_neighbours
+from scant.analysis.neighbours import padded_neighbours
+from scant.physics.lattice import pairs_within
 
 HBAR_OVER_E_TESLA_ANGSTROM2 = 65821.19569
 FIT_RADIUS_ANGSTROM = 5.0
@@ -42,7 +43,7 @@ def curl_tesla(xy_angstrom: np.ndarray, potential_tesla_angstrom: np.ndarray) ->
     """Curl (n,) of a vector potential (n, 2) at atoms (n, 2): from the plane through its values within 5 A; NaN where too few are known."""
     known = np.flatnonzero(np.isfinite(potential_tesla_angstrom).all(axis=1))
     field = np.full(len(xy_angstrom), np.nan)
-    index, valid = padded_neighbours(known.size, neighbour_pairs(xy_angstrom[known], FIT_RADIUS_ANGSTROM))
+    index, valid = padded_neighbours(known.size, pairs_within(xy_angstrom[known], FIT_RADIUS_ANGSTROM))
     enough = valid.sum(axis=1) >= FEWEST_NEIGHBOURS
     if not enough.any():
         return field

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from scant.analysis.bonds import BOND_CUTOFF_ANGSTROM
-from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_frames, neighbour_pairs, padded_neighbours
+from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_frames, padded_neighbours
+from scant.physics.lattice import pairs_within
 
 
 def pyramidalisation_deg(atoms: FrameAtoms, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ def pyramidalisation_table(atoms: pl.DataFrame) -> pl.DataFrame:
     schema = {"frame": pl.Int64, "id": pl.Int64, "pyramidalisation_deg": pl.Float64, "sigma_pyramidalisation_deg": pl.Float64}
     tables = [pl.DataFrame(schema=schema)]
     for frame in iterate_frames(atoms):
-        angle, sigma = pyramidalisation_deg(frame, neighbour_pairs(geometric_positions(frame), BOND_CUTOFF_ANGSTROM))
+        angle, sigma = pyramidalisation_deg(frame, pairs_within(geometric_positions(frame), BOND_CUTOFF_ANGSTROM))
         tables.append(pl.DataFrame([np.full(angle.size, frame.frame), frame.ids, angle, sigma], schema=schema))
     return pl.concat(tables)
 

@@ -1,4 +1,4 @@
-"""Ripples of a sheet: height map, rms height and the height correlation spectrum with its noise floor.
+"""Ripples of a sheet: rms height and the height correlation spectrum with its noise floor.
 
 Spectrum: G(q) = |sum_j w_j h_j exp(-i q r_j) / rho|^2 / int w^2 dA, angstrom^4, with a Hann window w and the atom
 density rho, so that int G(q) d2q / (2 pi)^2 = <h^2>; a free membrane has G = k_B T / (kappa q^4) (Fasolino, Los and
@@ -13,22 +13,11 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from scipy.interpolate import LinearNDInterpolator
 
-from scant.analysis.bonds import Estimate
 from scant.analysis.neighbours import FrameAtoms, iterate_frames
 from scant.errors import InputError
 
 MIN_ATOMS = 12
-
-
-@dataclass(frozen=True)
-class HeightMap:
-    """Heights (ny, nx) angstrom on a grid, NaN outside the atoms' hull, at positions x (nx,) and y (ny,)."""
-
-    z_angstrom: np.ndarray
-    x_angstrom: np.ndarray
-    y_angstrom: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,13 +60,6 @@ def without_plane(xy_angstrom: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Heights (n,) or several sets of them (n, m), less the least-squares plane of each."""
     design = np.column_stack([np.ones(len(xy_angstrom)), xy_angstrom])
     return np.asarray(heights - design @ np.linalg.lstsq(design, heights, rcond=None)[0])
-
-
-def height_map(atoms: FrameAtoms, spacing_angstrom: float = 0.5) -> HeightMap:
-    """Linear interpolation of the heights between the atoms."""
-    xy = atoms.xyz_angstrom[:, :2]
-    x, y = (np.arange(xy[:, k].min(), xy[:, k].max() + spacing_angstrom, spacing_angstrom) for k in (0, 1))
-    return HeightMap(LinearNDInterpolator(xy, atoms.xyz_angstrom[:, 2])(*np.meshgrid(x, y)), x, y)
 
 
 def default_q_edges(atoms: FrameAtoms, q_max_per_angstrom: float = 1.5) -> np.ndarray:
@@ -174,24 +156,24 @@ def spectrum_of_table(atoms: pl.DataFrame, q_edges_per_angstrom: np.ndarray | No
     return None if total is None else ripple_spectrum(total)
 
 
-def ripple_table(atoms: pl.DataFrame, estimate: Estimate = "noisy") -> pl.DataFrame:
-    """Per frame: frame, n_atoms, rms_height_angstrom (noise-corrected), sigma_rms_height_angstrom, height_range_angstrom.
+def ripple_table(atoms: pl.DataFrame) -> pl.DataFrame:
+    """Per frame: frame, n_atoms, rms_height_angstrom, sigma_rms_height_angstrom, height_range_angstrom.
 
-    `noisy` heights are truth plus noise: their variance is too large by sigma^2; a `posterior_mean` is smoother than
-    the sheet: its variance is too small by sigma^2. The range runs from the 5th to the 95th percentile, uncorrected.
+    A posterior mean is smoother than the sheet: its variance is too small by sigma^2, which the rms height holds. The range runs from
+    the 5th to the 95th percentile, uncorrected.
     """
-    rows = [(a.frame, a.ids.size, *frame_ripple(a, estimate)) for a in iterate_frames(atoms)]
+    rows = [(a.frame, a.ids.size, *frame_ripple(a)) for a in iterate_frames(atoms)]
     schema = {"frame": pl.Int64, "n_atoms": pl.Int64, "rms_height_angstrom": pl.Float64,
               "sigma_rms_height_angstrom": pl.Float64, "height_range_angstrom": pl.Float64}  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def frame_ripple(atoms: FrameAtoms, estimate: Estimate = "noisy") -> tuple[float | None, float | None, float | None]:
+def frame_ripple(atoms: FrameAtoms) -> tuple[float | None, float | None, float | None]:
     """rms height, its sigma and the height range (angstrom) of one frame, as in `ripple_table`; None without heights."""
     if not atoms.has_heights or atoms.ids.size < MIN_ATOMS:
         return None, None, None
     height, variance = detrended_heights(atoms), np.nan_to_num(atoms.sigma_angstrom[:, 2]) ** 2
-    square = float(np.mean(height**2) + np.mean(variance) * (1 if estimate == "posterior_mean" else -1))
+    square = float(np.mean(height**2) + np.mean(variance))
     rms = float(np.sqrt(max(square, 0.0)))
     # var(mean h^2) = mean(4 h^2 s^2 + 2 s^4) / n, and rms = sqrt(mean h^2).
     sigma_square = np.sqrt(np.mean(4 * height**2 * variance + 2 * variance**2) / height.size)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from scant.analysis.bonds import Estimate
-from scant.analysis.neighbours import FrameAtoms, iterate_frames, neighbour_pairs, padded_neighbours
+from scant.analysis.neighbours import FrameAtoms, iterate_frames, padded_neighbours
+from scant.physics.lattice import pairs_within
 
 COMPONENTS = ("xx", "yy", "xy")
 GRAPHENE_LATTICE_ANGSTROM = 2.46
@@ -26,9 +26,8 @@ GRAPHENE_LATTICE_ANGSTROM = 2.46
 class FrameStrain:
     """Strain of one frame; (n, 3) arrays hold the components xx, yy, xy (tensor shear, not twice it), dimensionless.
 
-    eps, sigma_eps: in-plane. green, sigma_green: with the out-of-plane term, freed of the bias that the variance of
-    the slopes makes (as in `bonds`: `noisy` slopes are too large by it, those of a `posterior_mean` too small); NaN
-    where heights are unknown. rotation_rad, sigma_rotation_rad (n,): against the mean lattice.
+    eps, sigma_eps: in-plane. green, sigma_green: with the out-of-plane term and the variance of the slopes, by which those of a posterior
+    mean are too small (as in `bonds`); NaN where heights are unknown. rotation_rad, sigma_rotation_rad (n,): against the mean lattice.
     """
 
     eps: np.ndarray
@@ -40,10 +39,10 @@ class FrameStrain:
     lattice_angle_rad: float
 
 
-def frame_strain(atoms: FrameAtoms, lattice_angstrom: float = GRAPHENE_LATTICE_ANGSTROM, estimate: Estimate = "noisy") -> FrameStrain:
+def frame_strain(atoms: FrameAtoms, lattice_angstrom: float = GRAPHENE_LATTICE_ANGSTROM) -> FrameStrain:
     """Strain against a flat honeycomb of the given lattice constant, turned so that the mean rotation is zero."""
     xy = atoms.xyz_angstrom[:, :2]
-    index, valid = padded_neighbours(len(xy), neighbour_pairs(xy, 0.5 * (1.0 + np.sqrt(4 / 3)) * lattice_angstrom))
+    index, valid = padded_neighbours(len(xy), pairs_within(xy, 0.5 * (1.0 + np.sqrt(4 / 3)) * lattice_angstrom))
     vector = atoms.xyz_angstrom[index] - atoms.xyz_angstrom[:, None, :]
     angle = _sixfold_angle(vector, valid, lattice_angstrom)
     # Twice: the six-fold mean is exact only for isotropic strain, the polar decomposition of the mean F then settles it.
@@ -53,14 +52,14 @@ def frame_strain(atoms: FrameAtoms, lattice_angstrom: float = GRAPHENE_LATTICE_A
         angle += _rotation(np.nanmean(gradient[:, :2], axis=0, keepdims=True))[0] if used.any() else 0.0
     ideal, used = _ideal_vectors(vector, valid, angle, lattice_angstrom)
     gradient, weight = _deformation_gradient(vector, ideal, used)
-    return _strain_from_gradient(gradient, _gradient_variance(weight, index, atoms.sigma_angstrom), angle, estimate)
+    return _strain_from_gradient(gradient, _gradient_variance(weight, index, atoms.sigma_angstrom), angle)
 
 
-def strain_table(atoms: pl.DataFrame, lattice_angstrom: float = GRAPHENE_LATTICE_ANGSTROM, estimate: Estimate = "noisy") -> pl.DataFrame:
+def strain_table(atoms: pl.DataFrame, lattice_angstrom: float = GRAPHENE_LATTICE_ANGSTROM) -> pl.DataFrame:
     """Strain of all frames: frame, id, eps_*, sigma_eps_*, green_*, sigma_green_*, rotation_rad, sigma_rotation_rad."""
     tables = []
     for frame in iterate_frames(atoms):
-        strain = frame_strain(frame, lattice_angstrom, estimate)
+        strain = frame_strain(frame, lattice_angstrom)
         columns = {"frame": np.full(frame.ids.size, frame.frame), "id": frame.ids}
         for name in ("eps", "sigma_eps", "green", "sigma_green"):
             columns |= {f"{name}_{c}": getattr(strain, name)[:, k] for k, c in enumerate(COMPONENTS)}
@@ -117,7 +116,7 @@ def _rotation(gradient: np.ndarray) -> np.ndarray:
     return np.arctan2(gradient[:, 1, 0] - gradient[:, 0, 1], gradient[:, 0, 0] + gradient[:, 1, 1])
 
 
-def _strain_from_gradient(gradient: np.ndarray, variance: np.ndarray, angle_rad: float, estimate: Estimate) -> FrameStrain:
+def _strain_from_gradient(gradient: np.ndarray, variance: np.ndarray, angle_rad: float) -> FrameStrain:
     plane, slope = gradient[:, :2], gradient[:, 2]
     rotation = _rotation(plane)
     cos, sin = np.cos(rotation), np.sin(rotation)
@@ -126,9 +125,8 @@ def _strain_from_gradient(gradient: np.ndarray, variance: np.ndarray, angle_rad:
     planar = 0.5 * (np.einsum("nca,ncb->nab", plane, plane) - np.eye(2))
     bending = 0.5 * np.einsum("na,nb->nab", slope, slope)
     var_slope = variance[:, 2]
-    missing = 0.5 if estimate == "posterior_mean" else -0.5
-    bending[:, 0, 0] += missing * var_slope[:, 0]
-    bending[:, 1, 1] += missing * var_slope[:, 1]
+    bending[:, 0, 0] += 0.5 * var_slope[:, 0]
+    bending[:, 1, 1] += 0.5 * var_slope[:, 1]
     sigma_eps = np.sqrt(_components_variance(variance))
     return FrameStrain(
         eps=_components(stretch),

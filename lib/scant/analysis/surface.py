@@ -34,8 +34,8 @@ def surface_table(atoms: pl.DataFrame, lattice_angstrom: float, samples: pl.Data
 
 
 def _columns(atoms: pl.DataFrame, lattice_angstrom: float) -> pl.DataFrame:
-    table = strain_table(atoms, lattice_angstrom, estimate="posterior_mean")
-    for other in (curvature_table(atoms, estimate="posterior_mean"), pyramidalisation_table(atoms)):
+    table = strain_table(atoms, lattice_angstrom)
+    for other in (curvature_table(atoms), pyramidalisation_table(atoms)):
         table = table.join(other, on=["frame", "id"], how="left", maintain_order="left")
     return table
 

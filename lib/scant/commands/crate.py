@@ -5,6 +5,7 @@ Snakemake's own report and a copy of the workflow's source go beside it, so that
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,8 +30,8 @@ PROFILES = tuple(f"https://w3id.org/ro/wfrun/{name}/0.5" for name in ("process",
 RUN_CONTEXT = "https://w3id.org/ro/terms/workflow-run/context"
 SOURCE_ROOT = PACKAGE_ROOT.parents[1]
 SOURCE_PARTS = ("Snakefile", "workflow", "lib", "config", "profiles", "pyproject.toml", "uv.lock", "LICENSE")
-# Blocks' own tables are what the products were made of; their seals say what they were.
-SHORT_OF_BLOCKS = 1
+# Tables and stacks of single blocks are what the products were made of; their seals say what they were.
+OF_A_BLOCK = re.compile(r"\d{7,}-\d{7,}")
 
 
 def run(config_file: str | None) -> int:
@@ -66,7 +67,7 @@ def write_crate(folder: Path, name: str, config: Config) -> None:
         _named(crate, f"#{file}", "CreativeWork", file, {"identifier": digest, "description": "as acquired; identified by its content"})
         for file, digest in facts["provenance"]["inputs"].items()
     ]
-    results = [_product(crate, folder, product) for product in sealed_products(folder) if len(Path(product).parts) <= SHORT_OF_BLOCKS]
+    results = [_product(crate, folder, product) for product in sealed_products(folder) if not OF_A_BLOCK.search(product)]
     results.append(_file(crate, "provenance/snakemake-report.html", "Snakemake's own report: every job, its time and its code"))
     began, ended = _times(folder)
     action = crate.add_action(

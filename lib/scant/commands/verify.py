@@ -18,7 +18,7 @@ def run(folder: str) -> int:
     Raises InputError for a folder without results, ScantError while a run works on it.
     """
     path = dataset_at(folder)
-    with lock_results(str(path.parent)):
+    with lock_results(str(path.resolve().parent)):
         found = set_aside_damage(path, contents=True)
     for line in lines_of(path, found):
         print(line)

@@ -42,15 +42,6 @@ _HUBER = 2.0
 
 
 @dataclass(frozen=True)
-class Drift:
-    """Displacement (dy_px, dx_px) of a frame relative to the reference with one standard deviation per axis, the larger of both."""
-
-    dy_px: float
-    dx_px: float
-    sigma_px: float
-
-
-@dataclass(frozen=True)
 class PairShifts:
     """Shifts between frames: `first`, `second` (n,) frame indices in the movie, `shift_px` (n, 2) as (dy, dx) and `sigma_px` (n, 2).
 
@@ -82,27 +73,6 @@ class FourierSignal:
         return float(0.5 / radius[order][np.searchsorted(share, 0.1)])
 
 
-def drift_between(reference: np.ndarray, frame: np.ndarray, max_shift_px: float | None = None) -> Drift:
-    """Displacement of the sample in `frame` relative to `reference`, both (y, x) corrected images without NaN.
-
-    `max_shift_px` bounds the search, by default to half a lattice cell. Raises InputError for shapes and non-finite values,
-    CalibrationError when the two share no signal above noise.
-    """
-    pair = np.stack([np.asarray(reference, np.float32), np.asarray(frame, np.float32)])
-    signal = fourier_signal(pair)
-    first, second = fourier_coefficients(pair, signal)
-    shift, sigma = _shift(first, second, signal, None, max_shift_px)
-    return Drift(float(shift[0]), float(shift[1]), float(sigma.max()))
-
-
-def drift_track(frames: np.ndarray, valid: np.ndarray | None = None, max_step_px: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Drift (t, 2) as (dy, dx) in pixels relative to frame 0, and its standard deviation (t, 2), for frames (t, y, x) in memory.
-
-    `pair_shifts` and `integrate_shifts` in one; errors as there.
-    """
-    return integrate_shifts(pair_shifts(frames, valid=valid, max_step_px=max_step_px), len(frames))
-
-
 def pair_shifts(
     frames: np.ndarray,
     signal: FourierSignal | None = None,
@@ -110,7 +80,6 @@ def pair_shifts(
     n_own: int | None = None,
     valid: np.ndarray | None = None,
     lags: Sequence[int] = (1, 2, 4, 8),
-    max_step_px: float | None = None,
 ) -> PairShifts:
     """Shifts between frames `lags` apart in a block of corrected frames (t, y, x).
 
@@ -131,13 +100,13 @@ def pair_shifts(
     coefficients = dict(zip(usable.tolist(), fourier_coefficients(frames, signal, usable)))
     position = np.zeros((len(frames), 2))
     for before, index in pairwise(usable.tolist()):
-        position[index] = position[before] + _shift(coefficients[before], coefficients[index], signal, None, max_step_px)[0]
+        position[index] = position[before] + _shift(coefficients[before], coefficients[index], signal, None)[0]
     rows = []
     own = len(frames) if n_own is None else n_own
     for start, end in ((i, i + lag) for i in range(own) for lag in lags):
         if end < len(frames) and kept[start] and kept[end]:
             expected = position[end] - position[start]
-            rows.append((first_frame + start, first_frame + end, *_shift(coefficients[start], coefficients[end], signal, expected, None)))
+            rows.append((first_frame + start, first_frame + end, *_shift(coefficients[start], coefficients[end], signal, expected)))
     return _table([row for row in rows if np.isfinite(row[3]).all()])
 
 
@@ -180,7 +149,8 @@ def fourier_signal(frames: np.ndarray) -> FourierSignal:
     if row.size < _FEWEST_COEFFICIENTS:
         raise CalibrationError(
             f"only {row.size} spatial frequencies have {least:.3g} times the power of their surroundings (largest: {snr.max():.3g}): the "
-            "frames show no lattice to align on; average more frames, or switch the alignment off"
+            "single frames show no lattice to align on; look at a few of movie.zarr: the crystal has to be in view, in focus as "
+            "acquisition.yaml says, and its dose high enough for its reflections to stand out"
         )
     strongest = np.sort(np.argsort(-snr[row, column], kind="stable")[:_MOST_COEFFICIENTS])
     row, column = row[strongest], column[strongest]
@@ -246,9 +216,7 @@ def _window(shape: tuple[int, ...], taper: float) -> np.ndarray:
     return np.outer(windows.tukey(shape[0], taper), windows.tukey(shape[1], taper)).astype(np.float32)
 
 
-def _shift(
-    first: np.ndarray, second: np.ndarray, signal: FourierSignal, expected: np.ndarray | None, limit_px: float | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _shift(first: np.ndarray, second: np.ndarray, signal: FourierSignal, expected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Displacement (2,) of `second` against `first` and its standard deviation (2,); infinite where the phases do not agree on one.
 
     Weighted least squares on the phases with the weights of maximum likelihood, 1 / var(phase) with var = 1/snr + 1/(2 snr^2) for two
@@ -258,7 +226,7 @@ def _shift(
     wave = 2 * np.pi * signal.frequency
     variance = 1 / signal.snr + 0.5 / signal.snr**2 + (np.hypot(*wave.T) * _LOCAL_MOTION_PX) ** 2
     weight = 1 / variance
-    shift = _search(cross, weight, signal, limit_px) if expected is None else expected.copy()
+    shift = _search(cross, weight, signal) if expected is None else expected.copy()
     for _ in range(20):
         residual = np.angle(cross * np.exp(1j * wave @ shift))
         # a phase that disagrees by a quarter turn or more belongs to noise or to another lattice point
@@ -279,9 +247,9 @@ def _shift(
     return shift, _BANDWIDTH * np.sqrt(scatter * np.diag(np.linalg.inv(normal)))
 
 
-def _search(cross: np.ndarray, weight: np.ndarray, signal: FourierSignal, limit_px: float | None) -> np.ndarray:
-    """Best displacement on a grid within the limit; of equally good ones the smallest."""
-    limit = signal.cell_px if limit_px is None else limit_px
+def _search(cross: np.ndarray, weight: np.ndarray, signal: FourierSignal) -> np.ndarray:
+    """Best displacement on a grid within half a lattice cell; of equally good ones the smallest."""
+    limit = signal.cell_px
     grid = np.arange(-np.ceil(limit / _SEARCH_STEP_PX), np.ceil(limit / _SEARCH_STEP_PX) + 1) * _SEARCH_STEP_PX
     along = np.exp(2j * np.pi * np.outer(grid, signal.frequency[:, 0])) * (weight * np.exp(1j * np.angle(cross)))
     score = (along @ np.exp(2j * np.pi * np.outer(signal.frequency[:, 1], grid))).real / weight.sum()

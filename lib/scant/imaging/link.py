@@ -6,7 +6,6 @@ where it was and gets its number back. Assignment is one to one (Jonker-Volgenan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -63,21 +62,6 @@ def link_step(previous: TrackState, positions_px: Array, drift_px: Array, *, rad
     moved[tracks] += MEMORY * (at[atoms] - moved[tracks])
     state = TrackState(np.concatenate([previous.ids, ids[fresh]]), np.concatenate([moved, at[fresh]]), previous.next_id + len(fresh))
     return ids, state
-
-
-def link_frames(
-    frames: Iterable[Array | None], drifts_px: Array, *, radius_px: float, state: TrackState | None = None
-) -> tuple[list[Ints | None], TrackState]:
-    """Identities for each frame's atoms (None for a missing frame), starting from `state`; and the state after the last one."""
-    current = state or empty_state()
-    out: list[Ints | None] = []
-    for positions, drift in zip(frames, np.asarray(drifts_px, dtype=float), strict=True):
-        if positions is None:
-            out.append(None)
-            continue
-        ids, current = link_step(current, positions, drift, radius_px=radius_px)
-        out.append(ids)
-    return out, current
 
 
 def _match(tracks: Array, atoms: Array, radius: float) -> tuple[Ints, Ints]:

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from scant.inference.information import image_information
 from scant.inference.prior import Prior, build_prior
 from scant.physics.forward import ForwardModel, ImageGrid
-from scant.physics.lattice import bonds_from_positions
+from scant.physics.lattice import pairs_within
 from scant.physics.optics import Optics
 from scant.physics.sheet import BOND_CUTOFF_PER_LATTICE_CONSTANT, SheetSettings, thermal_sheet
 
@@ -51,9 +51,9 @@ def sheet_in_view(size_angstrom: float, pixel_size_angstrom: float, lattice_cons
     snapshots = thermal_sheet(settings, seed=0).positions
     mean = snapshots.mean(axis=0)
     near = _inside(mean, size_angstrom, -MODEL_MARGIN_ANGSTROM)
-    bonds = bonds_from_positions(mean[near, :2], BOND_CUTOFF_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
+    bonds = pairs_within(mean[near, :2], BOND_CUTOFF_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
     kept = np.flatnonzero(near)[np.bincount(bonds.ravel(), minlength=near.sum()) > 1]
-    bonds = bonds_from_positions(mean[kept, :2], BOND_CUTOFF_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
+    bonds = pairs_within(mean[kept, :2], BOND_CUTOFF_PER_LATTICE_CONSTANT * lattice_constant_angstrom)
     frame = _Sites(mean[kept], bonds, np.full(len(kept), 3))
     prior = build_prior([frame], 1, "lcbop", lattice_constant_angstrom, temperature_k)
     information = np.mean([hessian(prior, snapshot[kept]) for snapshot in snapshots], axis=0)

@@ -19,8 +19,8 @@ from scant.errors import FrameFailure, ScantError
 from scant.xp import from_device
 
 REMEDIES = {
-    "memory": "raise the memory limit of a worker, or take fewer frames in a batch",
-    "timeout": "raise the time limit of a frame, or leave the frame out",
+    "memory": "run with fewer workers (`--cores`), so that each has more memory; anneal fewer frames at once (anneal.frames_per_batch)",
+    "timeout": "raise `frame_timeout_s`, or leave the frame out",
     "device": "look at the GPU with `nvidia-smi`, then run again: what is done stays; or `device: cpu`",
     "killed": "run this frame alone and look at the log: memory (the kernel's killer), or a crash in compiled code",
 }

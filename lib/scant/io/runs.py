@@ -98,7 +98,9 @@ def _owner(lock: str) -> str:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError, PermissionError):
+        # it may end between the two looks; and its number, used again by another user, is no run of ours
         return False
     # A killed process stays a zombie until its parent has taken note.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return state != "Z"

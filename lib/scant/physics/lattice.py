@@ -86,7 +86,7 @@ def honeycomb(
     )[0]
 
 
-def bonds_from_positions(positions: np.ndarray, cutoff_angstrom: float) -> np.ndarray:
+def pairs_within(positions: np.ndarray, cutoff_angstrom: float) -> np.ndarray:
     """All pairs (M, 2) of atoms closer than the cut-off, i < j, sorted; positions (N, 2) or (N, 3) in A.
 
     Raises InputError for positions that are not finite or a cut-off that is not positive.

@@ -18,7 +18,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from scant.errors import InputError, SimulationError
 from scant.physics.lammps import LATTICE_RANGE_ANGSTROM, LammpsError, Simulation, checked, checked_potential
-from scant.physics.lattice import bond_lengths, bonds_from_positions
+from scant.physics.lattice import bond_lengths, pairs_within
 
 # Measured on 300 K graphene with errors of 0.03 A in x, y and 0.3 A (smooth) in z: bonds 1.25 to 1.65 A, in-plane
 # displacement 0.27 A (0.48 A beside a vacancy), released energy 0.6 to 1.3 eV (1.9 eV there). One atom moved by 0.6 A
@@ -180,14 +180,14 @@ def _run(simulation: Simulation, verdict: MdVerdict, inside: np.ndarray, bonds: 
 
 
 def _bonds_inside(positions: np.ndarray, inside: np.ndarray, settings: MdSettings) -> np.ndarray:
-    bonds = bonds_from_positions(positions, settings.bond_cutoff_angstrom)
+    bonds = pairs_within(positions, settings.bond_cutoff_angstrom)
     return bonds[inside[bonds].all(axis=1)]
 
 
 def _odd_pairs(positions: np.ndarray, inside: np.ndarray, settings: MdSettings) -> np.ndarray:
     """Distances of the pairs that are neither bonded nor apart; pairs with a bonded neighbour in common may be near (pentagons)."""
     low, high = settings.bond_range_angstrom
-    pairs = bonds_from_positions(positions, settings.apart_angstrom)
+    pairs = pairs_within(positions, settings.apart_angstrom)
     lengths = bond_lengths(positions, pairs)
     i, j = pairs[lengths <= high].T
     bonded = coo_array((np.ones(2 * i.size), (np.r_[i, j], np.r_[j, i])), shape=(len(positions),) * 2).tocsr()

@@ -9,7 +9,7 @@ import numpy as np
 
 from scant.errors import InputError
 from scant.physics.lammps import LATTICE_RANGE_ANGSTROM, Simulation, checked, checked_potential
-from scant.physics.lattice import bonds_from_positions, stone_wales
+from scant.physics.lattice import pairs_within, stone_wales
 from scant.rng import stream
 
 DEFECT_SPACING_ANGSTROM = 8.0
@@ -118,7 +118,7 @@ def _with_defects(flat: np.ndarray, cell: tuple[float, float], settings: SheetSe
         raise InputError(f"{wanted} defects do not fit {zone[0]:g} x {zone[1]:g} A; {len(places)} do, at {DEFECT_SPACING_ANGSTROM} A")
     gone = [int(np.linalg.norm(flat - place, axis=1).argmin()) for place in places[: settings.vacancies]]
     for place in places[settings.vacancies :]:
-        bonds = bonds_from_positions(flat, BOND_CUTOFF_PER_LATTICE_CONSTANT * settings.lattice_constant_angstrom)
+        bonds = pairs_within(flat, BOND_CUTOFF_PER_LATTICE_CONSTANT * settings.lattice_constant_angstrom)
         nearest = int(np.linalg.norm(flat[bonds].mean(axis=1) - place, axis=1).argmin())
         flat = stone_wales(flat, bonds, nearest)[0]
     return np.delete(flat, gone, axis=0)

@@ -146,7 +146,7 @@ class Findings:
 
     @cached_property
     def ripples(self) -> pl.DataFrame:
-        return ripple_table(self.sample_table, estimate="posterior_mean")
+        return ripple_table(self.sample_table)
 
     @cached_property
     def rigidity(self) -> Rigidity | None:

@@ -35,7 +35,7 @@ TURN_RAD = np.radians(-18.0)
 class FilmFrame:
     """One picture of the film: image (y, x) in electrons; atoms None where the frame was not reconstructed."""
 
-    time_ms: float
+    number: int
     image_e: np.ndarray
     atoms: FrameAtoms | None
     status: str = "ok"
@@ -99,10 +99,12 @@ def _encoder(path: Path, shape: tuple[int, ...], fps: float) -> Generator[None, 
     return writer
 
 
-def render_dynamics(frames: Iterable[FilmFrame], scale: FilmScale, name: str, duration_ms: float) -> Iterator[np.ndarray]:
-    """Pictures (720, 1280, 3) uint8 of the film, one per frame, as the frames come."""
+def render_dynamics(
+    frames: Iterable[FilmFrame], scale: FilmScale, name: str, last_frame: int, frame_time_ms: float | None
+) -> Iterator[np.ndarray]:
+    """Pictures (720, 1280, 3) uint8 of the film, one per frame, as the frames come; they are numbered where the frame time is not known."""
     with rc_context(STYLE | {"font.size": 11.0, "axes.labelsize": 11.0, "axes.titlesize": 12.0}):
-        stage = _Stage(scale, name, duration_ms)
+        stage = _Stage(scale, name, last_frame, frame_time_ms)
     for frame in frames:
         stage.show(frame)
         yield stage.picture()
@@ -111,8 +113,8 @@ def render_dynamics(frames: Iterable[FilmFrame], scale: FilmScale, name: str, du
 class _Stage:
     """The figure and its artists: image above left, sheet above right, rms height below."""
 
-    def __init__(self, scale: FilmScale, name: str, duration_ms: float) -> None:
-        self._scale, self._name = scale, name
+    def __init__(self, scale: FilmScale, name: str, last_frame: int, frame_time_ms: float | None) -> None:
+        self._scale, self._name, self._frame_time_ms = scale, name, frame_time_ms
         self._figure = Figure(figsize=(12.8, 7.2), dpi=DPI, facecolor="white")
         self._canvas = FigureCanvasAgg(self._figure)
         self._image_axes = self._figure.add_axes((0.02, 0.29, 0.355, 0.63))
@@ -136,12 +138,15 @@ class _Stage:
         self._course = np.empty((0, 3))
         self._line = self._course_axes.plot([], [], color=GREEN)[0]
         self._dot = self._course_axes.plot([], [], "o", color=BLUE, markersize=5)[0]
-        self._course_axes.set(xlim=(0, max(duration_ms, 1e-9)), ylim=(0, 0.8 * limit), xlabel="time (ms)", ylabel="rms height (Å)")
+        label = "time (ms)" if frame_time_ms else "frame"
+        last = max(last_frame, 1) * (frame_time_ms or 1)
+        self._course_axes.set(xlim=(0, last), ylim=(0, limit), xlabel=label, ylabel="rms height (Å)")
         self._band = self._course_axes.fill_between([], [], [], color=GREEN, alpha=0.3, linewidth=0)
 
     def show(self, frame: FilmFrame) -> None:
         """Bring the artists to this frame."""
-        self._title.set_text(f"{self._name}   t = {frame.time_ms:.4g} ms")
+        when = f"t = {frame.number * self._frame_time_ms:.4g} ms" if self._frame_time_ms else f"frame {frame.number}"
+        self._title.set_text(f"{self._name}   {when}")
         self._show_image(frame.image_e)
         self._show_sheet(frame)
         self._show_course(frame)
@@ -184,7 +189,7 @@ class _Stage:
     def _show_course(self, frame: FilmFrame) -> None:
         rms, sigma, _ = frame_ripple(frame.atoms) if frame.atoms is not None else (None, None, None)
         known = np.array([np.nan if value is None else value for value in (rms, sigma)])
-        self._course = np.vstack([self._course, [frame.time_ms, *known]])
+        self._course = np.vstack([self._course, [frame.number * (self._frame_time_ms or 1), *known]])
         time, course, spread = self._course.T
         self._line.set_data(time, course)
         self._dot.set_data(time[-1:], course[-1:])

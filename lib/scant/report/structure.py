@@ -161,8 +161,8 @@ def _annealing_words(found: Findings) -> tuple[str, ...]:
 
 def _sheet(found: Findings, atoms: FrameAtoms) -> tuple[FrameStrain, FrameCurvature]:
     """Strain and curvature of a frame, with the sigmas of surface.parquet where there is one: those know how errors are correlated."""
-    strain = frame_strain(atoms, found.lattice_angstrom, estimate="posterior_mean")
-    curvature = frame_curvature(atoms, estimate="posterior_mean")
+    strain = frame_strain(atoms, found.lattice_angstrom)
+    curvature = frame_curvature(atoms)
     if found.inputs.surface is None:
         return strain, curvature
     rows = found.inputs.surface.filter(frame=atoms.frame).sort("id").collect()

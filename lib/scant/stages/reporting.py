@@ -126,7 +126,7 @@ def sampled_heights(atoms: pl.LazyFrame) -> np.ndarray:
 
 def film_frames(examples: Examples, atoms: pl.LazyFrame, frames: pl.DataFrame, chosen: Sequence[int]) -> Iterator[FilmFrame]:
     """The movie's pictures one by one: denoised image and structure."""
-    facts = {row["frame"]: row for row in frames.select("frame", "time_ms", "status").iter_rows(named=True)}
+    status = dict(frames.select("frame", "status").iter_rows())
     for number in chosen:
         rows = list(iterate_frames(atoms.filter(pl.col("frame") == number).collect()))
-        yield FilmFrame(facts[number]["time_ms"] or 0.0, examples.denoised(number), rows[0] if rows else None, facts[number]["status"])
+        yield FilmFrame(number, examples.denoised(number), rows[0] if rows else None, status[number])

@@ -11,7 +11,7 @@ import numpy as np
 from scant.imaging.denoise.anscombe import destabilise, stabilise
 from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
-from scant.physics.lattice import Material, bonds_from_positions, crystal_patch, stone_wales
+from scant.physics.lattice import Material, crystal_patch, pairs_within, stone_wales
 from scant.physics.optics import Optics
 from scant.rng import stream
 from scant.stages.materials import load_material
@@ -124,7 +124,7 @@ def noisy_and_clean(
 
 
 def _with_turned_bond(flat: np.ndarray, material: Material, rng: np.random.Generator) -> np.ndarray:
-    bonds = bonds_from_positions(flat, 0.7 * material.lattice_constant_angstrom)
+    bonds = pairs_within(flat, 0.7 * material.lattice_constant_angstrom)
     degree = np.bincount(bonds.ravel(), minlength=len(flat))
     whole = np.flatnonzero((degree[bonds] == 3).all(axis=1))
     return stone_wales(flat, bonds, int(rng.choice(whole)))[0] if len(whole) else flat

@@ -19,8 +19,8 @@ def movie(inputs, outputs, params, name):
     examples = Examples(params.store, read_detector(inputs.detector), calibration, params.hit_threshold_sigma)
     film = list(examples.spread(frames, params.settings["movie_frames"]))
     scale = film_scale([examples.denoised(film[len(film) // 2])], sampled_heights(atoms), calibration["pixel_size_angstrom"])
-    duration_ms = float(frames["time_ms"].max() or 0.0)
-    pictures = render_dynamics(film_frames(examples, atoms, frames, film), scale, name, duration_ms)
+    shown = film_frames(examples, atoms, frames, film)
+    pictures = render_dynamics(shown, scale, name, calibration["n_frames"] - 1, calibration["frame_time_ms"])
     kept, fps = [], params.settings["frames_per_second"]
     short = {int(n) for n in evenly_spread(np.arange(len(film)), GIF_FRAMES)}
     written = write_movie(Path(outputs.movie), pass_on(pictures, short, kept), fps)
