@@ -44,7 +44,7 @@ def test_shifted_frames_against_the_shifting_of_whole_frames(own: int) -> None:
 
 def test_a_faulty_frame_enters_no_mean() -> None:
     frames = movie(5)
-    frames[1, 3, 3] = np.nan
+    frames[1] = np.nan
     mean, used = averaged_frame(frames, 2, np.zeros((5, 2)))
     assert used == 4
     np.testing.assert_allclose(mean, frames[[0, 2, 3, 4]].astype(float).mean(axis=0), rtol=1e-7)

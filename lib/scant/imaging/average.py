@@ -54,13 +54,12 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
 def averaged_frame(frames: Sequence[Floats] | Floats, own: int, drift_px: npt.NDArray[np.floating]) -> tuple[Floats, int]:
     """The mean (y, x) of a window of frames (t, y, x) at its frame `own`, and how many frames it holds; drift_px: see `mean_onto`.
 
-    A frame with NaN is left out; where `own` itself has NaN it comes back as it is, of 0 frames. A shifted neighbour does not reach the
-    edge: there the frame itself stands in.
+    A neighbour that is missing is NaN everywhere and enters no pixel; where `own` has NaN it comes back as it is, of 0 frames. A shifted
+    neighbour does not reach the edge: there the frame itself stands in.
     """
-    members = [n for n, frame in enumerate(frames) if np.isfinite(frame).all()]
-    if own not in members:
+    if not np.isfinite(frames[own]).all():
         return frames[own], 0
-    mean, used = mean_onto([frames[n] for n in members], members.index(own), drift_px[members])
+    mean, used = mean_onto(frames, own, drift_px)
     return mean, int(used.max())
 
 

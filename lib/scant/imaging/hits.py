@@ -34,9 +34,9 @@ def inpaint(image, holes, good):
     """Gaussian mean of the good pixels around every hole, in a window that grows until it holds four of them."""
     height, width = image.shape
     for y in range(height):
-        for x in range(width):
-            if not holes[y, x]:
-                continue
+        if not holes[y].any():
+            continue
+        for x in np.flatnonzero(holes[y]):
             reach = 2
             while True:
                 total, weights, n = 0.0, 0.0, 0
