@@ -71,18 +71,19 @@ def test_a_results_folder_that_cannot_be_written_is_an_error_at_once(finished, s
     began = time.monotonic()
     refused = finished.snakemake("--config", f"results={small_disk}/results")
     assert refused.returncode != 0 and "Read-only file system" in refused.stdout and str(small_disk) in refused.stdout
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.slow
 @pytest.mark.fault("F14")
 @pytest.mark.fault("F15")
 def test_frames_that_the_camera_lost_stay_visible_and_shift_nothing(finished, tmp_path, repository):
-    """NaN, all-zero and saturated frames among good ones, neighbours within the averaging window included."""
+    """NaN, infinite, all-zero and saturated frames among good ones, neighbours within the averaging window included."""
     house = House(tmp_path, repository)
     simulated = finished.results / "simulated"
     movie = tifffile.imread(simulated / "movie.tif").astype(np.float32)
-    lost = {1: (np.nan, "nan"), 3: (0.0, "empty")}
+    movie = np.concatenate([movie, movie[2::-1]])
+    lost = {1: (np.nan, "nan"), 3: (0.0, "empty"), 5: (65535.0, "saturated"), 6: (np.inf, "nan")}
     for frame, (value, _) in lost.items():
         movie[frame] = value
     folder = tmp_path / "data"
@@ -94,13 +95,13 @@ def test_frames_that_the_camera_lost_stay_visible_and_shift_nothing(finished, tm
     done = house.snakemake()
     assert done.returncode == 0, done.stdout[-6000:]
     frames = pl.read_parquet(house.results / "frames.parquet")
-    assert frames["frame"].to_list() == [0, 1, 2, 3, 4]
-    assert frames["status"].to_list() == ["ok", "failed", "ok", "failed", "ok"]
+    assert frames["frame"].to_list() == list(range(8))
+    assert frames["status"].to_list() == ["failed" if frame in lost else "ok" for frame in range(8)]
     failures = pl.read_parquet(house.results / "failures.parquet")
     assert dict(failures.select("frame", "cause").rows()) == {frame: fault for frame, (_, fault) in lost.items()}
-    assert json.loads((house.results / "complete.json").read_text()) == {"n_frames": 5, "n_reconstructed": 3, "n_faulty_in_movie": 2}
+    assert json.loads((house.results / "complete.json").read_text()) == {"n_frames": 8, "n_reconstructed": 4, "n_faulty_in_movie": 4}
     atoms, whole = (pl.read_parquet(h.results / "atoms.parquet") for h in (house, finished))
-    for frame in (0, 2, 4):
-        here, there = (table.filter(frame=frame).select("x_angstrom", "y_angstrom").to_numpy() for table in (atoms, whole))
+    for frame, original in ((0, 0), (2, 2), (4, 4), (7, 0)):
+        here, there = (t.filter(frame=n).select("x_angstrom", "y_angstrom").to_numpy() for t, n in ((atoms, frame), (whole, original)))
         nearest = np.linalg.norm(here[:, None] - there[None], axis=2).min(axis=1)
         assert np.median(nearest) < 0.1, "a frame took another one's place"

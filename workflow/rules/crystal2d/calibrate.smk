@@ -39,7 +39,7 @@ rule calibrate_optics:
         seed=CONFIG.seed,
         store=product("movie.zarr"),
         code=code_of("calibrate_optics"),
-    threads: workers()
+    threads: 1
     resources:
         mem_mb=3000,
         runtime=120,
