@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from scant.errors import ConfigError, InputError
+from scant.errors import ConfigError, DeviceError, InputError
 from scant.imaging.denoise.anscombe import destabilise
-from scant.imaging.denoise.unet import train_unet, unet_denoise
+from scant.imaging.denoise.unet import torch_device, train_unet, unet_denoise
 from scant.physics.lattice import GRAPHENE
 from scant.physics.optics import Optics
 from scant.rng import stream
@@ -49,6 +49,25 @@ def test_training_again_gives_the_same_weights_bit_by_bit(weights):
     again = train_unet(training_batches(SETTINGS, 8, seed=1), 3, seed=1)
     for name, value in train_unet(training_batches(SETTINGS, 8, seed=1), 3, seed=1).items():
         np.testing.assert_array_equal(value, again[name])
+
+
+def test_a_gpu_that_pytorch_has_not_is_refused_and_auto_takes_what_there_is():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: `make setup-unet`")
+    assert torch_device("cpu") == "cpu"
+    if torch.cuda.is_available():
+        assert torch_device("gpu") == torch_device("auto") == "gpu"
+    else:
+        assert torch_device("auto") == "cpu"
+        with pytest.raises(DeviceError, match=r"PyTorch .* finds none"):
+            torch_device("gpu")
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives(weights):
+    if torch_device("auto") != "gpu":
+        pytest.skip("PyTorch finds no GPU")
+    noisy, _ = frame(5)
+    np.testing.assert_allclose(unet_denoise(noisy, weights, "gpu"), unet_denoise(noisy, weights), atol=0.02)
 
 
 def test_tiles_leave_no_seam(weights, monkeypatch):

@@ -36,8 +36,8 @@ def inpaint(image, holes, good):
     for y in range(height):
         if not holes[y].any():
             continue
-        for x in np.flatnonzero(holes[y]):
-            reach = 2
+        for hole in np.flatnonzero(holes[y]):
+            x, reach = int(hole), 2
             while True:
                 total, weights, n = 0.0, 0.0, 0
                 for v in range(max(0, y - reach), min(height, y + reach + 1)):

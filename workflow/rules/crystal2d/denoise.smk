@@ -3,6 +3,7 @@ from importlib.util import find_spec
 LEARNING_FRAMES = 16
 WITH_TORCH = find_spec("torch") is not None
 PACKAGES = {"pypi-bm3d": ("bm3d",), "unet": ("torch",)}
+DENOISING_DEVICE = CONFIG.device if CONFIG.denoise.method == "unet" else "cpu"
 LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
 
 
@@ -71,6 +72,7 @@ rule denoise:
         store=product("movie.zarr"),
         max_failed_fraction=CONFIG.max_failed_fraction,
         workers=WORKERS,
+        device=DENOISING_DEVICE,
         seed=CONFIG.seed,
         code=code_of("denoise", *PACKAGES.get(CONFIG.denoise.method, ())),
     threads: workers()
@@ -78,6 +80,7 @@ rule denoise:
     resources:
         mem_mb=worker_memory_mb(12),
         runtime=240,
+        gpu=1 if DENOISING_DEVICE == "gpu" else 0,
     script: script_of("denoise")
 
 

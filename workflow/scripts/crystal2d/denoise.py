@@ -1,6 +1,7 @@
 """Denoise one block of averaged frames."""
 
 from scant.imaging.denoise import PYPI_BM3D_LICENCE_NOTE, image_and_noise
+from scant.imaging.denoise.unet import torch_device
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
 from scant.io.ledger import failure_table, refuse_many_failures
@@ -31,9 +32,11 @@ def denoise(inputs, outputs, params, block, threads):
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
     pixel = read_json(inputs.detector_facts)["pixel_size_angstrom"]
     coarser = coarser_pixels(read_json(inputs.dataset), pixel) if params.settings["coarse_pixels"] else 1
-    constants = {"method": params.settings["method"], "learned": learned, "spectrum": detector.noise_spectrum, "coarser": coarser}
+    device = torch_device(params.device) if params.settings["method"] == "unet" else "cpu"
+    noise = {"spectrum": detector.noise_spectrum, "coarser": coarser}
+    constants = {"method": params.settings["method"], "learned": learned, "device": device, **noise}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)
-    done, failures = map_frames(task, usable, stage="denoise", n_workers=threads, **params.workers)
+    done, failures = map_frames(task, usable, stage="denoise", n_workers=1 if device == "gpu" else threads, **params.workers)
     finish_stack(outputs.stack, [written for written, _ in done.values()])
     write_table(outputs.failures, failure_table(failures), provenance)
     say(f"denoise: {len(done)} of {stop - start} frames by {params.settings['method']}")

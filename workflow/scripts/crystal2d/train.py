@@ -4,13 +4,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 
 from scant.errors import ConfigError
-from scant.imaging.denoise.unet import train_unet
+from scant.imaging.denoise.unet import torch_device, train_unet
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.provenance import record
 from scant.stages.calibration import read_json, write_arrays, write_json
 from scant.stages.training import pair_settings, training_batches
-from scant.xp import resolve_device
 
 ON_CPU, ON_GPU = {"pairs": 256, "steps": 800}, {"pairs": 10_000, "steps": 10_000}
 
@@ -22,7 +21,7 @@ def train(inputs, outputs, params, threads):
             f"the U-Net is trained on simulated images, and the optics are not known ({', '.join(facts['missing'])} missing in "
             "acquisition.yaml): give them, or choose denoise.method: bm3d"
         )
-    device = resolve_device(params.device)
+    device = torch_device(params.device)
     usual = ON_GPU if device == "gpu" else ON_CPU
     pairs, steps = (usual[key] if params.settings[key] == "auto" else params.settings[key] for key in ("pairs", "steps"))
     settings = pair_settings(facts, detector)

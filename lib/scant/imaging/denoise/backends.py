@@ -49,13 +49,15 @@ def denoise_frame(
     learned: Weights | None = None,
     spectrum: npt.NDArray | None = None,
     coarser: int = 1,
+    device: str = "cpu",
 ) -> DenoisedFrame:
     """The frame (y, x) in electrons, noise variance ``excess_noise * mean + read_noise_e**2`` e^2, denoised.
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
     method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
-    takes what `coarser.learn_coarser` learned, 'unet' the weights of `unet.train_unet`. 'bm3d' alone knows of noise that is not white,
-    whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so large (`binning.coarser_by`).
+    takes what `coarser.learn_coarser` learned, 'unet' the weights of `unet.train_unet`; it alone runs on `device` 'gpu' too. 'bm3d' alone
+    knows of noise that is not white, whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so large
+    (`binning.coarser_by`).
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -66,16 +68,16 @@ def denoise_frame(
     noise_sd = diagonal_noise_sd(stabilised)
     if method == "none":
         return DenoisedFrame(np.asarray(image_e, dtype=np.float32), method, noise_sd)
-    denoised = bm3d_coarser(stabilised, coarser, spectrum) if method == "bm3d" else _denoised(stabilised, method, learned)
+    denoised = bm3d_coarser(stabilised, coarser, spectrum) if method == "bm3d" else _denoised(stabilised, method, learned, device)
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
 
 
-def _denoised(stabilised: Image, method: str, learned: Weights | None) -> Image:
+def _denoised(stabilised: Image, method: str, learned: Weights | None, device: str) -> Image:
     if method == "pypi-bm3d":
         return pypi_bm3d(stabilised, 1.0)
     if learned is None:
         raise ConfigError(f"the denoising method {method!r} needs what it has learned: give `learned`, or choose the method 'bm3d'")
-    return ksvd_coarser(stabilised, learned) if method == "ksvd" else unet_denoise(stabilised, learned)
+    return ksvd_coarser(stabilised, learned) if method == "ksvd" else unet_denoise(stabilised, learned, device)
 
 
 def image_and_noise(image_e: npt.NDArray, **settings: Any) -> tuple[Image, float]:

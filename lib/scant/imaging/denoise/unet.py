@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scant.errors import ConfigError, InputError
+from scant.errors import ConfigError, DeviceError, InputError
 from scant.imaging.denoise.bm3d_filter import check_finite
 
 CHANNELS = (24, 48, 96)
@@ -23,6 +23,17 @@ REMEDY = "run `make setup-unet` (PyTorch, optional), or choose another denoise.m
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, npt.NDArray[Any]]
+
+
+def torch_device(device: str) -> str:
+    """'cpu' or 'gpu' for 'cpu', 'gpu' or 'auto', by what PyTorch can use. Raises DeviceError for 'gpu' where it finds none."""
+    torch = _torch()
+    usable = torch.cuda.is_available()
+    if device == "gpu" and not usable:
+        raise DeviceError(
+            f"device: gpu was asked for, but PyTorch {torch.__version__} finds none: install its CUDA build, or set `device: auto` or `cpu`"
+        )
+    return "gpu" if usable and device != "cpu" else "cpu"
 
 
 def train_unet(
