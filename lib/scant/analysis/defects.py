@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scant.analysis.bonds import BOND_CUTOFF_ANGSTROM
 from scant.analysis.neighbours import FrameAtoms, geometric_positions, iterate_frames
 from scant.imaging.candidates import FLAG_EDGE
-from scant.physics.lattice import pairs_within, rings
+from scant.physics.lattice import pairs_within, rings, signed_area
 
 # A hole of some ten atoms; a longer face is an edge of the sheet.
 LONGEST_RING = 24
@@ -56,7 +56,7 @@ def frame_defects(
         members = np.unique(np.concatenate(cluster))
         if touches_edge[members].any():
             continue
-        area = sum(_area(xyz[face, :2]) for face in cluster)
+        area = sum(signed_area(xyz[face, :2]) for face in cluster)
         # twice the area of an atom is that of the cell
         wanted = area / (math.sqrt(3) / 4 * lattice_constant_angstrom**2)
         missing = round(wanted - float(np.sum(1 - n_hexagons[members] / 3)))
@@ -73,8 +73,3 @@ def _clusters(faces: list[np.ndarray], n_atoms: int) -> list[list[np.ndarray]]:
     member = coo_matrix((np.ones(len(face_of)), (face_of, np.concatenate(faces))), shape=(len(faces), n_atoms)).tocsr()
     n, label = connected_components(member @ member.T, directed=False)
     return [[face for face, own in zip(faces, label) if own == which] for which in range(n)]
-
-
-def _area(corners: np.ndarray) -> float:
-    x, y = corners.T
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2

@@ -156,7 +156,7 @@ def rings(bonds: np.ndarray, positions: np.ndarray, longest: int = 12) -> list[n
     atom = directed[back, 0]
     follow = first[atom] + (back - first[atom] - 1) % counts[atom]
     faces = [directed[walk, 0] for walk in _cycles(follow) if len(walk) <= longest]
-    faces = [np.roll(face, -int(face.argmin())) for face in faces if _signed_area(positions[face, :2]) > 0]
+    faces = [np.roll(face, -int(face.argmin())) for face in faces if signed_area(positions[face, :2]) > 0]
     return sorted(faces, key=lambda face: face.tolist())
 
 
@@ -195,6 +195,7 @@ def _cycles(follow: np.ndarray) -> list[np.ndarray]:
     return cycles
 
 
-def _signed_area(corners: np.ndarray) -> float:
+def signed_area(corners: np.ndarray) -> float:
+    """Area of a polygon with corners (n, 2), A^2; positive where they run counter-clockwise as (x, y) are drawn."""
     x, y = corners.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
