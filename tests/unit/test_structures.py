@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
@@ -9,7 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 from scant.errors import DataIntegrityError, InputError
-from scant.io.structures import FieldOfView, concat_tables, read_extxyz, read_provenance, read_table, write_extxyz, write_table
+from scant.io.structures import (
+    FieldOfView,
+    concat_tables,
+    read_extxyz,
+    read_provenance,
+    read_table,
+    stream_table,
+    write_extxyz,
+    write_table,
+)
 
 FIELD = FieldOfView(height_px=100, width_px=250, pixel_size_angstrom=0.2, frame_time_ms=1.25)
 
@@ -99,6 +109,23 @@ def test_table_with_provenance(tmp_path: Path) -> None:
     Path(path).write_bytes(Path(path).read_bytes()[:-20])
     with pytest.raises(DataIntegrityError, match=r"t\.parquet"):
         read_table(path)
+
+
+def test_a_table_written_part_by_part_is_that_of_the_whole_and_a_broken_one_leaves_nothing(tmp_path: Path) -> None:
+    target, schema = str(tmp_path / "ids.parquet"), {"frame": pl.Int64, "id": pl.Int64}
+    parts = [pl.DataFrame({"frame": [n] * n, "id": range(n)}, schema=schema) for n in range(4)]
+    assert stream_table(target, schema, iter(parts), {"seed": 1}) == 6
+    assert read_table(target).equals(pl.concat(parts)) and read_provenance(target) == {"seed": 1}
+    assert read_table(target, (2, 3)).equals(parts[2])
+    assert stream_table(target, schema, iter([]), {}) == 0 and read_table(target).schema == schema
+
+    def broken() -> Iterator[pl.DataFrame]:
+        yield parts[3]
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        stream_table(target, schema, broken(), {})
+    assert read_table(target).height == 0 and [path.name for path in tmp_path.iterdir()] == ["ids.parquet"]
 
 
 def test_tables_join_in_the_given_order(tmp_path: Path) -> None:

@@ -17,16 +17,17 @@ def link(inputs, outputs, params):
     drift = read_table(inputs.drift).select("drift_x_px", "drift_y_px").to_numpy()
     state = empty_state()
 
-    def frames():
+    def blocks():
         nonlocal state
         for path in inputs.sites:
-            sites = read_table(path).select("frame", "atom", "x_px", "y_px")
+            sites, found = read_table(path).select("frame", "atom", "x_px", "y_px"), []
             for (frame,), rows in sites.group_by("frame", maintain_order=True):
                 ids, state = link_step(state, rows.select("x_px", "y_px").to_numpy(), drift[frame], radius_px=radius_px)
-                yield rows.select("frame", "atom").with_columns(pl.Series("id", ids.astype(np.int64)))
+                found.append(ids)
+            yield sites.select("frame", "atom").with_columns(pl.Series("id", np.concatenate([*found, np.empty(0, np.int64)]), pl.Int64))
 
     provenance = record("link", seed=params.seed, params=params.settings, code=params.code)
-    stream_table(outputs.ids, SCHEMA, frames(), provenance)
+    stream_table(outputs.ids, SCHEMA, blocks(), provenance)
     say(f"link: {state.next_id} atoms followed")
 
 
