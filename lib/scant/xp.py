@@ -65,8 +65,16 @@ def to_numpy(array: Any) -> np.ndarray:
 
 def from_device(error: BaseException) -> bool:
     """Whether the driver or the device raised it (a lost GPU, a failed launch), and not the code or a lack of memory."""
-    module = type(error).__module__
+    module, name = type(error).__module__, type(error).__name__
+    if module.partition(".")[0] == "torch" or type(error) is RuntimeError:
+        # older versions of PyTorch raise a bare RuntimeError
+        return name == "AcceleratorError" or str(error).startswith(("CUDA error", "CUDA driver error", "cuDNN error"))
     return module.startswith(("cupy_backends.cuda", "cupy.cuda")) and not module.startswith("cupy.cuda.compiler")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether main memory or a device's was short (PyTorch has an error of its own)."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def free_memory_bytes(device: str) -> int:

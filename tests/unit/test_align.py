@@ -57,7 +57,7 @@ def test_swapping_the_frames_turns_the_sign() -> None:
     assert forth == pytest.approx((-back[0], -back[1]), abs=1e-5)
 
 
-def test_of_equal_lattice_shifts_the_smallest_is_taken() -> None:
+def test_a_jump_beyond_half_a_cell_is_taken_for_the_nearest_lattice_shift() -> None:
     """The trap: a perfect crystal that moves by 0.9 periods looks as if it went back by 0.1."""
     y, x = np.mgrid[:160, :140]
     perfect = [np.cos(2 * np.pi * (x - d) / 10) + np.cos(2 * np.pi * y / 10) for d in (0.0, 9.0)]

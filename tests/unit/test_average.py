@@ -53,6 +53,14 @@ def test_a_faulty_frame_enters_no_mean() -> None:
     np.testing.assert_array_equal(alone, frames[1])
 
 
+def test_a_pixel_that_a_neighbour_lacks_is_the_mean_of_the_others() -> None:
+    frames = movie(5)
+    frames[1, 3, 3] = np.nan
+    mean, used = averaged_frame(frames, 2, np.zeros((5, 2)))
+    assert used == 5
+    np.testing.assert_allclose(mean, np.nanmean(frames.astype(float), axis=0), rtol=1e-7)
+
+
 def test_window_of_one_returns_the_frame_and_leaves_the_input_alone() -> None:
     frames = movie(1)
     before = frames.copy()

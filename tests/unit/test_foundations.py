@@ -41,13 +41,15 @@ def test_device_words():
 
 @pytest.mark.fault("F6")
 def test_a_lost_device_is_no_fault_of_the_code_and_is_tried_again():
-    """Errors as CuPy raises them; the same row of the ledger for a frame of each kind."""
+    """Errors as CuPy and PyTorch raise them; the same row of the ledger for a frame of each kind."""
     raised = {
         "CUDARuntimeError": "cupy_backends.cuda.api.runtime", "CuFFTError": "cupy.cuda.cufft", "CompileException": "cupy.cuda.compiler",
+        "AcceleratorError": "torch", "OutOfMemoryError": "torch",
     }  # fmt: skip
     errors = [type(name, (RuntimeError,), {"__module__": module})("cudaErrorUnknown") for name, module in raised.items()]
+    errors += [RuntimeError("CUDA error: unspecified launch failure"), RuntimeError("shapes differ")]
     causes = [failure_of("anneal", 3, error) for error in errors]
-    assert [row.cause for row in causes] == ["device", "device", "CompileException"]
+    assert [row.cause for row in causes] == ["device", "device", "CompileException", "device", "memory", "device", "RuntimeError"]
     assert "nvidia-smi" in causes[0].remedy and "cudaErrorUnknown" in causes[0].message
     assert {"device", "memory"} < set(CURABLE)
 

@@ -14,6 +14,7 @@ from scant.io.store import read_frames
 
 BLOCK = "0000000-0000004"
 WITH_TORCH = find_spec("torch") is not None
+BRIEFLY = {"train": {"pairs": 16, "steps": 60}}
 pytestmark = pytest.mark.slow
 
 
@@ -43,13 +44,14 @@ def test_a_dictionary_is_learned_from_the_movie_and_used(finished):
 
 @pytest.mark.skipif(not WITH_TORCH, reason="needs PyTorch: make setup-unet")
 def test_a_unet_is_trained_on_the_movies_own_optics_and_used(finished):
-    frames = denoised_by(finished, "unet", train={"pairs": 16, "steps": 60})
+    frames = denoised_by(finished, "unet", **BRIEFLY)
     assert smoother(frames, read_frames(str(finished.results / f"averaged/{BLOCK}.zarr"), 0, 4))
     facts = json.loads((finished.results / "denoise/unet.json").read_text())
     assert (facts["pairs"], facts["steps"], facts["trained_on"]["material"]) == (16, 60, "graphene")
 
 
 def test_denoisers_are_compared_on_request(finished):
+    finished.write_config(CONFIG | BRIEFLY)
     done = finished.snakemake("compare_denoisers")
     assert done.returncode == 0, done.stdout[-6000:]
     simulated, real = (pl.read_parquet(finished.results / name) for name in ("denoisers.parquet", "denoisers_real.parquet"))

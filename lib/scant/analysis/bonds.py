@@ -41,13 +41,13 @@ class FrameBonds:
     length_corrected_angstrom: np.ndarray
 
 
-def frame_bonds(atoms: FrameAtoms, cutoff_angstrom: float = BOND_CUTOFF_ANGSTROM) -> FrameBonds:
-    """Bonds shorter than the cutoff, first-order sigma of their length and the length freed of its bias.
+def frame_bonds(atoms: FrameAtoms) -> FrameBonds:
+    """Bonds shorter than 1.85 A, first-order sigma of their length and the length freed of its bias.
 
     The bias term is the one of the module's head; a length that it would make negative becomes NaN.
     """
     xyz = geometric_positions(atoms)
-    pairs = pairs_within(xyz, cutoff_angstrom)
+    pairs = pairs_within(xyz, BOND_CUTOFF_ANGSTROM)
     vector = xyz[pairs[:, 1]] - xyz[pairs[:, 0]]
     length = np.linalg.norm(vector, axis=1)
     sigma = np.where([True, True, atoms.has_heights], atoms.sigma_angstrom, 0.0)

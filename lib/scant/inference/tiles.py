@@ -23,7 +23,6 @@ from scant.rng import seed_of, stream
 
 MOST_ATOMS = 2500
 CORE_ANGSTROM, OVERLAP_ANGSTROM, BEYOND_ANGSTROM = 44.0, 8.0, 3.0
-# Tiles of a frame draw from streams of their own.
 
 Refined = tuple[list[FrameEstimate], list[FrameFailure]]
 Refine = Callable[[list[FrameProblem], Optics, ImageGrid, RefineSettings, str], Refined]

@@ -89,9 +89,12 @@ def sample_runs(n_frames: int, count: int) -> list[range]:
 
 
 def first_of_each(runs: Sequence[range], usable: Collection[int]) -> list[int]:
-    """The first usable frame of each run, each frame once, in the order of frames; a run without one is left out."""
-    firsts = (next((frame for frame in run if frame in usable), None) for run in runs)
-    return sorted({frame for frame in firsts if frame is not None})
+    """The first usable frame of each run that no other run has, in the order of frames; a run without one is left out."""
+    chosen = {run[0] for run in runs if run[0] in usable}
+    for run in runs:
+        if run[0] not in usable:
+            chosen.update([frame for frame in run if frame in usable and frame not in chosen][:1])
+    return sorted(chosen)
 
 
 def window(frame: int, n_frames: int, size: int) -> range:

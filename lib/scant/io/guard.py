@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from scant.errors import FrameFailure, ScantError
-from scant.xp import from_device
+from scant.xp import from_device, out_of_memory
 
 REMEDIES = {
-    "memory": "run with fewer workers (`--cores`), so that each has more memory; anneal fewer frames at once (anneal.frames_per_batch)",
+    "memory": "give each worker more: fewer of them on one machine (`--cores`), on SLURM `--set-resources RULE:mem_mb=MB`",
     "timeout": "raise `frame_timeout_s`, or leave the frame out",
     "device": "look at the GPU with `nvidia-smi`, then run again: what is done stays; or `device: cpu`",
     "killed": "run this frame alone and look at the log: memory (the kernel's killer), or a crash in compiled code",
@@ -76,7 +76,7 @@ def _run_group(function: Callable[..., Any], frames: tuple[int, ...], batched: b
 
 def failure_of(stage: str, frame: int, error: BaseException) -> FrameFailure:
     """The ledger's row for an error: a ScantError says what to do after its last semicolon; others are faults of code, memory or device."""
-    if isinstance(error, MemoryError):
+    if out_of_memory(error):
         return FrameFailure(frame, stage, "memory", str(error) or "out of memory", REMEDIES["memory"])
     if from_device(error):
         return FrameFailure(frame, stage, "device", f"{type(error).__name__}: {error}", REMEDIES["device"])

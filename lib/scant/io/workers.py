@@ -34,6 +34,7 @@ from scant.addresses import scheduler_problem
 from scant.errors import ConfigError, DeviceError, FrameFailure
 from scant.io.guard import Limits, Outcome, last_words, lost_worker, run_batch
 from scant.io.runs import ONE_THREAD
+from scant.job_memory import worker_share_bytes
 from scant.xp import free_memory_bytes
 
 TRIES_MAX, HANGS_MAX = 3, 2
@@ -41,8 +42,6 @@ CONNECT_TIMEOUT_S = 5
 NO_WORKER_TIMEOUT_S = 60.0
 PROGRESS_EVERY_S = 5.0
 TASK_S, TASK_FRAMES_MAX = 0.3, 64
-# a worker before its first frame, and the least that a frame is left with
-WORKER_BYTES, FRAME_BYTES = 350 * 2**20, 256 * 2**20
 # The kernels' temporaries of a few MB come and go a hundred times a second. Dask tells glibc to hand every one back to the kernel,
 # which doubles the annealer's CPU time; these keep them in the process.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TOP_PAD_": str(2**26)}
@@ -112,17 +111,12 @@ def map_frames(
             file.write_bytes(pickled)
             work.pickled = str(file)
             n_local = min(n_workers, len(batches))
-            work.limits = replace(limits, memory_limit_bytes=_share_of_memory_bytes(n_local))
+            work.limits = replace(limits, memory_limit_bytes=worker_share_bytes(free_memory_bytes("cpu"), n_local))
             client = stack.enter_context(_local_client(n_local, folder, _module_of(function)))
         else:
             client = stack.enter_context(_remote_client(scheduler_address))
         _run_all(client, work, lambda: report(work.n_done))
     return dict(sorted(work.values.items())), sorted(work.failures, key=lambda failure: failure.frame)
-
-
-def _share_of_memory_bytes(n_workers: int) -> int:
-    """What each worker may allocate beside itself; in too small a job still enough for a small frame, and the kernel decides."""
-    return max(free_memory_bytes("cpu") // n_workers - WORKER_BYTES, FRAME_BYTES)
 
 
 def _module_of(function: Callable[..., Any]) -> str:

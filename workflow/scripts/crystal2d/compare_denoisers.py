@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scant.errors import CalibrationError
 from scant.io.blocks import sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
@@ -35,6 +36,8 @@ def compare(inputs, outputs, params, name):
         simulated = compare_simulated(settings, learned.get("unet"), with_package, params.seed)
     write_table(outputs.simulated, simulated, provenance)
     usable = sorted(usable_frames(read_tables(inputs.frames)))
+    if len(usable) < 2:
+        raise CalibrationError(f"{len(usable)} frame(s) could be corrected; denoisers are compared on pairs of frames: use a longer movie")
     corrected = CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, frozenset(usable))
     firsts = [usable[n] for n in sample_frames(len(usable) - 1, PAIRS)]
     pairs = [tuple(_middle(corrected(frame)) for frame in (first, usable[usable.index(first) + 1])) for first in firsts]

@@ -28,11 +28,11 @@ def denoise(inputs, outputs, params, block, threads):
         "excess_noise": PerFrame({f: detector.excess_noise / counts[f] for f in usable}),
     }
     learned = read_arrays(inputs.learned) if inputs.learned else None
-    provenance = record("denoise", seed=params.seed, params=params.settings, code=params.code)
+    device = torch_device(params.device) if params.settings["method"] == "unet" else "cpu"
+    provenance = record("denoise", seed=params.seed, params={**params.settings, "device": device}, code=params.code)
     begin_stack(outputs.stack, params.store, start, (stop - start, *detector.bad.shape), provenance)
     pixel = read_json(inputs.detector_facts)["pixel_size_angstrom"]
     coarser = coarser_pixels(read_json(inputs.dataset), pixel) if params.settings["coarse_pixels"] else 1
-    device = torch_device(params.device) if params.settings["method"] == "unet" else "cpu"
     noise = {"spectrum": detector.noise_spectrum, "coarser": coarser}
     constants = {"method": params.settings["method"], "learned": learned, "device": device, **noise}
     task = StoredTask(FrameTask(image_and_noise, sources, constants), outputs.stack)

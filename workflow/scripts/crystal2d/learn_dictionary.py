@@ -1,6 +1,7 @@
 """Learn the denoiser's dictionary from averaged frames spread over the movie, on pixels as coarse as the aperture allows."""
 
 import polars as pl
+from scant.errors import CalibrationError
 from scant.imaging.denoise.anscombe import stabilise
 from scant.imaging.denoise.coarser import learn_coarser
 from scant.io.blocks import first_of_each, sample_runs
@@ -21,6 +22,11 @@ def learn(inputs, outputs, params):
         count = averaged[frame]
         noise = {"read_noise_e": detector.read_noise_e / count**0.5, "excess_noise": detector.excess_noise / count}
         images.append(stabilise(stacks.read(frame, frame + 1)[0], **noise))
+    if not images:
+        raise CalibrationError(
+            f"none of {params.n_frames} frames spread over the movie, nor the next few of each, could be corrected, so no dictionary can "
+            "be learned; see correct/*.failures.parquet for the causes, or choose denoise.method: bm3d"
+        )
     coarser = coarser_pixels(dataset, read_json(inputs.detector_facts)["pixel_size_angstrom"])
     learned = learn_coarser(images, coarser, stream(params.seed, "dictionary"))
     write_arrays(outputs.dictionary, learned)
