@@ -21,7 +21,6 @@ def lock_this_run():
 def show_plan():
     """Say what the run will take; refuse it when the disk cannot hold what is still to come, or the device is not there."""
     # here, not above: every job reads this file, and need not import the readers of all movie formats
-    from scant.imaging.denoise.unet import torch_device
     from scant.commands.plan import bytes_to_come, disk_problem, free_bytes, movie_facts, short
     from scant.plan import plan
 
@@ -30,6 +29,8 @@ def show_plan():
         if workflow.local_exec:
             resolve_device(CONFIG.device)
             if CONFIG.denoise.method == "unet":
+                from scant.imaging.denoise.unet import torch_device
+
                 torch_device(CONFIG.device)
         plans = [plan(CONFIG, name, movie_facts(CONFIG, name), workers() * jobs_at_once, workers()) for name in CONFIG.names]
     except ScantError as error:
