@@ -140,7 +140,7 @@ class _Stage:
         self._dot = self._course_axes.plot([], [], "o", color=BLUE, markersize=5)[0]
         label = "time (ms)" if frame_time_ms else "frame"
         last = max(last_frame, 1) * (frame_time_ms or 1)
-        self._course_axes.set(xlim=(0, last), ylim=(0, limit), xlabel=label, ylabel="rms height (Å)")
+        self._course_axes.set(xlim=(0, last), ylim=(0, 0.8 * limit), xlabel=label, ylabel="rms height (Å)")
         self._band = self._course_axes.fill_between([], [], [], color=GREEN, alpha=0.3, linewidth=0)
 
     def show(self, frame: FilmFrame) -> None:
