@@ -43,8 +43,8 @@ test: setup ## lint, types and the tests of every commit
 test-slow: setup ## the tests that take minutes
 	$(BIN)/pytest -q -m slow
 
-faults: setup ## every row of tests/faults/README.md: damage, kills, full disks, hostile input (over an hour)
-	$(BIN)/pytest -q -m fault
+faults: setup ## every row of tests/faults/README.md: damage, kills, full disks, hostile input (under an hour)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m fault
 
 slurm-packages:
 	command -v slurmctld >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES) >/dev/null; }

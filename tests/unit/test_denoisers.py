@@ -5,16 +5,24 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from scant.errors import CalibrationError
 from scant.physics.lattice import GRAPHENE
 from scant.physics.optics import Optics
 from scant.report.denoisers import denoisers_figure, denoisers_page
 from scant.report.page import render_page
 from scant.rng import stream
-from scant.stages.denoisers import REAL, SIMULATED, _against_truth, _autocorrelation, _pooled, compare_real, cost
+from scant.stages.denoisers import REAL, SIMULATED, _against_truth, _autocorrelation, _pooled, compare_real, cost, neighbouring_pairs
 from scant.stages.training import PairSettings, scene
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 SETTINGS = PairSettings(GRAPHENE, Optics(80.0, -130000.0, -45.0, 10.0, 52.2), 0.2, 320.0, 0.5, 1.0)
+
+
+def test_pairs_are_neighbours_among_the_usable_frames():
+    assert neighbouring_pairs([0, 1, 3, 4, 9], 3) == [(0, 1), (3, 4), (4, 9)]
+    assert neighbouring_pairs([2, 5], 4) == [(2, 5)]
+    with pytest.raises(CalibrationError, match="1 frame"):
+        neighbouring_pairs([2], 4)
 
 
 def test_white_residuals_have_no_correlation_and_smooth_ones_have():

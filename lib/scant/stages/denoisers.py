@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from scant.imaging.denoise.coarser import bm3d_coarser, ksvd_coarser, learn_coar
 from scant.imaging.denoise.linear import gaussian_of_least_risk, radial_wiener
 from scant.imaging.denoise.unet import Weights, unet_denoise
 from scant.imaging.reciprocal import find_lattice
+from scant.io.blocks import sample_frames
 from scant.physics.detector import counts_with_noise
 from scant.rng import stream
 from scant.stages.localising import LocaliseSettings, localise_columns
@@ -75,6 +76,13 @@ class _Learned:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return self.function(image, self.learned)
+
+
+def neighbouring_pairs(usable: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """At most `count` pairs of frames, each with the next usable one, spread over the movie. CalibrationError for fewer than two frames."""
+    if len(usable) < 2:
+        raise CalibrationError(f"{len(usable)} frame(s) could be corrected; denoisers are compared on pairs of frames: use a longer movie")
+    return [(usable[n], usable[n + 1]) for n in sample_frames(len(usable) - 1, count)]
 
 
 def compare_simulated(settings: PairSettings, unet: Weights | None, with_package: bool, seed: int) -> pl.DataFrame:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scant.errors import CalibrationError
-from scant.io.blocks import sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.structures import read_tables, write_table
@@ -16,7 +14,7 @@ from scant.report.denoisers import denoisers_page
 from scant.report.page import render_page, save_pictures
 from scant.stages.calibration import read_arrays, read_detector, read_json
 from scant.stages.corrected import CorrectedFrames, usable_frames
-from scant.stages.denoisers import SIMULATED, compare_real, compare_simulated, filters
+from scant.stages.denoisers import SIMULATED, compare_real, compare_simulated, filters, neighbouring_pairs
 from scant.stages.facts import coarser_pixels
 from scant.stages.training import pair_settings
 
@@ -36,11 +34,8 @@ def compare(inputs, outputs, params, name):
         simulated = compare_simulated(settings, learned.get("unet"), with_package, params.seed)
     write_table(outputs.simulated, simulated, provenance)
     usable = sorted(usable_frames(read_tables(inputs.frames)))
-    if len(usable) < 2:
-        raise CalibrationError(f"{len(usable)} frame(s) could be corrected; denoisers are compared on pairs of frames: use a longer movie")
     corrected = CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, frozenset(usable))
-    firsts = [usable[n] for n in sample_frames(len(usable) - 1, PAIRS)]
-    pairs = [tuple(_middle(corrected(frame)) for frame in (first, usable[usable.index(first) + 1])) for first in firsts]
+    pairs = [tuple(_middle(corrected(frame)) for frame in pair) for pair in neighbouring_pairs(usable, PAIRS)]
     noise = {"read_noise_e": detector.read_noise_e, "excess_noise": detector.excess_noise}
     coarser = coarser_pixels(facts, read_json(inputs.detector_facts)["pixel_size_angstrom"])
     real = compare_real(pairs, filters(learned, with_package, coarser), noise)
