@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scant.errors import ConfigError, InputError
-from scant.io.blocks import Block, chunk_frames_for, first_of_each, parse_label, plan_blocks, sample_frames, sample_runs, window
+from scant.io.blocks import Block, chunk_frames_for, parse_label, plan_blocks, sample_frames, sample_runs, usable_samples, window
 
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 40))
@@ -43,17 +43,17 @@ def test_sampled_frames_are_the_first_usable_of_short_runs_whatever_the_blocks(n
     runs, usable = sample_runs(n_frames, count), set(range(n_frames)) - lost
     assert [run[0] for run in runs] == sample_frames(n_frames, count).tolist()
     assert all(0 <= frame < n_frames for run in runs for frame in run)
-    found = first_of_each(runs, usable)
+    found = usable_samples(n_frames, count, usable)
     assert len(found) == len(set(found)) <= len(runs) and set(found) <= usable
     sampled = {frame for run in runs for frame in run}
     for size in (1, 7, 64):
         held = {frame for block in plan_blocks(n_frames, size, 1) if sampled & set(block.frames) for frame in block.frames}
-        assert first_of_each(runs, usable & held) == found
+        assert usable_samples(n_frames, count, usable & held) == found
     assert {run[0] for run in runs} - lost <= set(found)
 
 
 def test_a_lost_frame_has_a_stand_in_that_no_other_sample_needs() -> None:
-    assert first_of_each(sample_runs(8, 6), set(range(8)) - {3}) == [0, 1, 4, 5, 6, 7]
+    assert usable_samples(8, 6, set(range(8)) - {3}) == [0, 1, 4, 5, 6, 7]
 
 
 def test_window_is_cut_at_the_ends_and_never_shifted() -> None:

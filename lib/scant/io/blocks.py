@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Block:
         return range(self.start, self.stop)
 
 
+# planning a long movie asks for every block's frames once per block
+@lru_cache(maxsize=2**16)
 def parse_label(label: str) -> tuple[int, int]:
     """(start, stop) of a block's label; InputError for anything else."""
     match = re.fullmatch(r"(\d{7,})-(\d{7,})", label)
@@ -78,7 +81,7 @@ def sample_frames(n_frames: int, n_samples: int) -> np.ndarray:
 def sample_runs(n_frames: int, count: int) -> list[range]:
     """Short runs of frames that begin at most `count` frames spread evenly over the movie, each towards its middle.
 
-    Of each run a stage takes the first frame that can be used (`first_of_each`): which they are depends on the movie alone, not on the
+    Of each run a stage takes the first frame that can be used (`usable_samples`): which they are depends on the movie alone, not on the
     size of its blocks.
     """
     starts = (int(start) for start in sample_frames(n_frames, count))
@@ -88,8 +91,9 @@ def sample_runs(n_frames: int, count: int) -> list[range]:
     ]
 
 
-def first_of_each(runs: Sequence[range], usable: Collection[int]) -> list[int]:
-    """The first usable frame of each run that no other run has, in the order of frames; a run without one is left out."""
+def usable_samples(n_frames: int, count: int, usable: Collection[int]) -> list[int]:
+    """Of each of `sample_runs` the first usable frame that no other run has, in the order of frames; a run without one is left out."""
+    runs = sample_runs(n_frames, count)
     chosen = {run[0] for run in runs if run[0] in usable}
     for run in runs:
         if run[0] not in usable:

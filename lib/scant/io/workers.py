@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +100,21 @@ def map_frames(
     report = _progress(stage, len(frames))
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scant-workers-", ignore_cleanup_errors=True))
-        limits = Limits(stage, timeout_s, None, folder)
         ordered = sorted(frames)
         size = batch_frames or 1
         batches = deque(tuple(ordered[i : i + size]) for i in range(0, len(ordered), size))
-        pickled = cloudpickle.dumps(function)
-        work = _Work(pickled, batch_frames is not None, limits, batches)
+        pickled: str | bytes
+        memory_limit_bytes: int | None = None
         if scheduler_address is None:
-            file = Path(folder, "function.pickle")
-            file.write_bytes(pickled)
-            work.pickled = str(file)
-            n_local = min(n_workers, len(batches))
-            work.limits = replace(limits, memory_limit_bytes=worker_share_bytes(free_memory_bytes("cpu"), n_local))
+            file, n_local = Path(folder, "function.pickle"), min(n_workers, len(batches))
+            file.write_bytes(cloudpickle.dumps(function))
+            pickled = str(file)
+            memory_limit_bytes = worker_share_bytes(free_memory_bytes("cpu"), n_local)
             client = stack.enter_context(_local_client(n_local, folder, _module_of(function)))
         else:
+            pickled = cloudpickle.dumps(function)
             client = stack.enter_context(_remote_client(scheduler_address))
+        work = _Work(pickled, batch_frames is not None, Limits(stage, timeout_s, memory_limit_bytes, folder), batches)
         _run_all(client, work, lambda: report(work.n_done))
     return dict(sorted(work.values.items())), sorted(work.failures, key=lambda failure: failure.frame)
 

@@ -114,7 +114,9 @@ class _Stage:
     """The figure and its artists: image above left, sheet above right, rms height below."""
 
     def __init__(self, scale: FilmScale, name: str, last_frame: int, frame_time_ms: float | None) -> None:
-        self._scale, self._name, self._frame_time_ms = scale, name, frame_time_ms
+        self._scale, self._name = scale, name
+        self._step: float
+        self._step, self._when, label = (frame_time_ms, "t = {:.4g} ms", "time (ms)") if frame_time_ms else (1, "frame {}", "frame")
         self._figure = Figure(figsize=(12.8, 7.2), dpi=DPI, facecolor="white")
         self._canvas = FigureCanvasAgg(self._figure)
         self._image_axes = self._figure.add_axes((0.02, 0.29, 0.355, 0.63))
@@ -138,15 +140,13 @@ class _Stage:
         self._course = np.empty((0, 3))
         self._line = self._course_axes.plot([], [], color=GREEN)[0]
         self._dot = self._course_axes.plot([], [], "o", color=BLUE, markersize=5)[0]
-        label = "time (ms)" if frame_time_ms else "frame"
-        last = max(last_frame, 1) * (frame_time_ms or 1)
+        last = max(last_frame, 1) * self._step
         self._course_axes.set(xlim=(0, last), ylim=(0, 0.8 * limit), xlabel=label, ylabel="rms height (Å)")
         self._band = self._course_axes.fill_between([], [], [], color=GREEN, alpha=0.3, linewidth=0)
 
     def show(self, frame: FilmFrame) -> None:
         """Bring the artists to this frame."""
-        when = f"t = {frame.number * self._frame_time_ms:.4g} ms" if self._frame_time_ms else f"frame {frame.number}"
-        self._title.set_text(f"{self._name}   {when}")
+        self._title.set_text(f"{self._name}   {self._when.format(frame.number * self._step)}")
         self._show_image(frame.image_e)
         self._show_sheet(frame)
         self._show_course(frame)
@@ -189,7 +189,7 @@ class _Stage:
     def _show_course(self, frame: FilmFrame) -> None:
         rms, sigma, _ = frame_ripple(frame.atoms) if frame.atoms is not None else (None, None, None)
         known = np.array([np.nan if value is None else value for value in (rms, sigma)])
-        self._course = np.vstack([self._course, [frame.number * (self._frame_time_ms or 1), *known]])
+        self._course = np.vstack([self._course, [frame.number * self._step, *known]])
         time, course, spread = self._course.T
         self._line.set_data(time, course)
         self._dot.set_data(time[-1:], course[-1:])

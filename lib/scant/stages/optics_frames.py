@@ -10,7 +10,7 @@ from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
 from scant.inference.prepare import frame_problem
 from scant.inference.problem import FrameProblem
-from scant.io.blocks import first_of_each, sample_runs
+from scant.io.blocks import usable_samples
 from scant.io.store import read_frames
 from scant.io.structures import read_tables
 from scant.stages.localising import columns_of
@@ -21,11 +21,11 @@ def calibration_problems(
 ) -> list[FrameProblem]:
     """At most `count` located frames spread over the movie, from the tables of their blocks; CalibrationError when none was located."""
     sites = read_tables(site_tables)
-    frames = first_of_each(sample_runs(calibration["n_frames"], count), set(sites["frame"].unique()))
+    frames = usable_samples(calibration["n_frames"], count, set(sites["frame"].unique()))
     if not frames:
         raise CalibrationError(
-            f"none of the frames {', '.join(str(run[0]) for run in sample_runs(calibration['n_frames'], count))} of the movie, nor the "
-            "next few of each, was located, so the optics cannot be fitted; see localise/*.failures.parquet for the causes"
+            f"none of {count} frames spread over the movie, nor the next few of each, was located, so the optics cannot be fitted; see "
+            "localise/*.failures.parquet for the causes"
         )
     problems = []
     for frame in frames:

@@ -4,7 +4,7 @@ import polars as pl
 from scant.errors import CalibrationError
 from scant.imaging.denoise.anscombe import stabilise
 from scant.imaging.denoise.coarser import learn_coarser
-from scant.io.blocks import first_of_each, sample_runs
+from scant.io.blocks import usable_samples
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.store import StackReader
@@ -18,7 +18,7 @@ def learn(inputs, outputs, params):
     detector = read_detector(inputs.detector)
     averaged = dict(read_tables(inputs.frames).filter(pl.col("n_averaged") > 0).iter_rows())
     dataset, stacks, images = read_json(inputs.dataset), StackReader(inputs.stacks), []
-    for frame in first_of_each(sample_runs(dataset["n_frames"], params.n_frames), averaged):
+    for frame in usable_samples(dataset["n_frames"], params.n_frames, averaged):
         count = averaged[frame]
         noise = {"read_noise_e": detector.read_noise_e / count**0.5, "excess_noise": detector.excess_noise / count}
         images.append(stabilise(stacks.read(frame, frame + 1)[0], **noise))
