@@ -73,6 +73,7 @@ RATES = {
     "report": Rate("report", "dataset", 12),
     "movie": Rate("report", "dataset", 2.4, mpx_s=0.35),
     "checks": Rate("report", "dataset", 1.0, mpx_s=0.005),
+    "complete": Rate("report", "dataset", 0.9),
 }
 
 
