@@ -44,7 +44,7 @@ class Profile:
 
     hard_step_px: int = 5
     wiener_step_px: int = 4
-    hard_threshold: float = 2.6
+    hard_threshold: float = 2.8
     wiener_strength: float = 1.0
 
 
