@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from scant.config import load_acquisition, parse_config, read_yaml
@@ -91,8 +92,9 @@ def near_blocks(pattern, halo):
     def paths(w):
         blocks, reach = facts(w.name)["blocks"], halo(w)
         start, stop = parse_label(w.block)
-        near = [b for b in blocks if parse_label(b)[0] < stop + reach and parse_label(b)[1] > start - reach]
-        return expand(pattern, name=w.name, block=near)
+        first = bisect_right(blocks, start - reach, key=lambda b: parse_label(b)[1])
+        last = bisect_left(blocks, stop + reach, key=lambda b: parse_label(b)[0])
+        return expand(pattern, name=w.name, block=blocks[first:last])
 
     return paths
 

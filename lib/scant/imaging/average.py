@@ -20,7 +20,7 @@ DRIFT_LIMIT_PX = 0.1
 contrast."""
 
 # Rows that are summed over all frames before the next ones: their sums stay in the processor's cache.
-STRIP_ROWS = 16
+STRIP_ROWS = 64
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,9 +42,11 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
     members = [(np.ascontiguousarray(frame, np.float32), taps(dy), taps(dx)) for frame, (dy, dx) in zip(frames, moves, strict=True)]
     shape = members[0][0].shape
     mean, used = np.empty(shape, np.float32), np.zeros(shape, np.uint8)
+    sums = np.empty((STRIP_ROWS, shape[1]))
     for top in range(0, shape[0], STRIP_ROWS):
         strip = slice(top, top + STRIP_ROWS)
-        total = np.zeros(used[strip].shape)
+        total = sums[: len(used[strip])]
+        total[:] = 0
         for frame, rows, columns in members:
             _add_shifted(total, used[strip], frame, top, rows, columns)
         _divide(total, used[strip], mean[strip])
@@ -72,6 +74,16 @@ def _add_shifted(total, used, frame, top, rows, columns):
         if not still:
             shifted_row(frame, top + y, rows, columns, moved)
         line, sums, counts = frame[top + y] if still else moved, total[y], used[y]
+        known = 0
+        for x in range(line.size):
+            known += line[x] == line[x]
+        if known == line.size:
+            # the usual row, in loops of one width each, which is what LLVM vectorises
+            for x in range(line.size):
+                sums[x] += line[x]
+            for x in range(line.size):
+                counts[x] += np.uint8(1)
+            continue
         for x in range(line.size):
             there = line[x] == line[x]
             sums[x] += line[x] if there else np.float32(0)

@@ -165,7 +165,7 @@ def correct_frame(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: 
     _calibrate(raw_adu, detector.dark_adu, detector.flat_gain, detector.bad, np.float32(detector.gain_adu_per_electron), image, mask)
     inpaint(image, ~mask, mask)
     hits = find_hits(image, mask, detector.excess_noise, detector.read_noise_e, hit_threshold_sigma)
-    n_hits = int(hits.sum())
+    n_hits = int(np.count_nonzero(hits))
     if n_hits:
         mask &= ~hits
         inpaint(image, hits, mask)
@@ -256,7 +256,7 @@ def _legendre_terms(y: np.ndarray, x: np.ndarray, degree: int) -> np.ndarray:
     return legendre.legvander(y, degree)[:, i] * legendre.legvander(x, degree)[:, j]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _calibrate(raw, dark, flat, bad, gain, image, mask):
     """Electrons into `image`, usable pixels into `mask`; float32 before the subtraction, so unsigned integers cannot wrap around."""
     for y in range(raw.shape[0]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -34,8 +33,6 @@ class Block:
         return range(self.start, self.stop)
 
 
-# planning a long movie asks for every block's frames once per block
-@lru_cache(maxsize=2**16)
 def parse_label(label: str) -> tuple[int, int]:
     """(start, stop) of a block's label; InputError for anything else."""
     match = re.fullmatch(r"(\d{7,})-(\d{7,})", label)

@@ -1,6 +1,6 @@
 """Movies and per-block stacks in Zarr v3 with OME-NGFF 0.5 axes; no write shares a chunk, no damage stays silent.
 
-Every chunk is bytes -> blosc (lz4, bitshuffle) -> crc32c, written beside its place and renamed, blank chunks included. A missing
+Every chunk is bytes -> blosc (lz4, shuffled) -> crc32c, written beside its place and renamed, blank chunks included. A missing
 chunk or a wrong checksum is a DataIntegrityError that names the frames. Frame numbers are the movie's everywhere: a block's
 stack begins at its `first_frame`. Nothing is fsynced: after a power cut the manifest and the checksums say what was lost.
 """
@@ -222,7 +222,7 @@ def _create(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: in
         group.create_array(
             ARRAY, shape=shape, dtype=dtype, chunks=(min(chunk_frames, shape[0]), *shape[1:]), fill_value=0,
             dimension_names=("t", "y", "x"),
-            compressors=(BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize), Crc32cCodec()),
+            compressors=(_pack(np.dtype(dtype)), Crc32cCodec()),
         )  # fmt: skip
         aside.chmod(0o755)
         try:
@@ -237,6 +237,11 @@ def _create(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: in
             raise DataIntegrityError(f"{path}: another store is there (other {', '.join(differing)}); remove it, or choose another folder")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _pack(dtype: np.dtype) -> BloscCodec:
+    """Counts lose a third by bits; electrons as float32 hardly more by bits than by bytes (31 and 25 %), at twice the time both ways."""
+    return BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle" if dtype.kind in "iu" else "shuffle", typesize=dtype.itemsize)
 
 
 def _differences(wanted: Path, found: Path) -> list[str]:

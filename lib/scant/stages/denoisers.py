@@ -28,6 +28,7 @@ from scant.imaging.denoise.unet import Weights, unet_denoise
 from scant.imaging.reciprocal import find_lattice
 from scant.io.blocks import sample_frames
 from scant.physics.detector import counts_with_noise
+from scant.report.denoisers import SINGLE
 from scant.rng import stream
 from scant.stages.localising import LocaliseSettings, localise_columns
 from scant.stages.training import IMAGE_PX, PairSettings, Scene, scene, scene_image
@@ -51,7 +52,7 @@ def filters(learned: dict[str, Weights], with_package: bool, coarser: int) -> di
     """Denoisers of stabilised images by name. learned: {"ksvd": ..., "unet": ...}, those that are there; with_package: PyPI bm3d too;
     BM3D on pixels `coarser` times so large too, where that is more than one.
     """
-    found: dict[str, Filter] = {"single frame": np.asarray, "Gaussian": gaussian_of_least_risk, "radial Wiener": radial_wiener}
+    found: dict[str, Filter] = {SINGLE: np.asarray, "Gaussian": gaussian_of_least_risk, "radial Wiener": radial_wiener}
     found["BM3D"] = partial(bm3d_coarser, factor=1)
     if coarser > 1:
         found["BM3D, coarse pixels"] = partial(bm3d_coarser, factor=coarser)
@@ -98,11 +99,13 @@ def compare_simulated(settings: PairSettings, unet: Weights | None, with_package
         learned: dict[str, Weights] = {"ksvd": learn_coarser(frames, coarser, stream(seed, "denoisers-ksvd"))}
         chosen = filters(learned | ({} if unet is None else {"unet": unet}), with_package, coarser)
         costs = costs or {name: cost(function) for name, function in chosen.items()}
-        for name, function in chosen.items():
-            images = [destabilise(function(stabilise(m[0][0], **noise)), **noise) for m in movies]
+        as_recorded = {SINGLE: 1, f"{WINDOW}-frame mean": WINDOW}
+        for name, n_frames in as_recorded.items():
+            means = [noisy[:n_frames].mean(axis=0) for noisy, _ in movies]
+            rows.append({"method": name, "dose_factor": factor} | _judged(means, movies, scenes, settings, n_frames) | costs.get(name, {}))
+        for name in chosen.keys() - as_recorded.keys():
+            images = [destabilise(chosen[name](stabilise(noisy[0], **noise)), **noise) for noisy, _ in movies]
             rows.append({"method": name, "dose_factor": factor} | _judged(images, movies, scenes, settings) | costs[name])
-        means = [m[0].mean(axis=0) for m in movies]
-        rows.append({"method": f"{WINDOW}-frame mean", "dose_factor": factor} | _judged(means, movies, scenes, settings, WINDOW))
     return pl.DataFrame(rows, schema=SIMULATED)
 
 
