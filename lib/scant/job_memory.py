@@ -18,6 +18,14 @@ def worker_job_memory_mb(frames_each: float, n_workers: int, frame_bytes: float)
     return job_memory_mb(frames_each * n_workers, frame_bytes, JOB_MB + (WORKER_MB + LEAST_MB) * n_workers)
 
 
+def frames_to_denoise(window: int) -> int:
+    """Frames that a worker holds to denoise one across a window of so many; 1: the mean alone.
+
+    Of the whole window there are corrected, registered, stabilised and transformed frames, pilots, results and their sums.
+    """
+    return 12 if window == 1 else 9 * window
+
+
 def worker_share_bytes(free_bytes: int, n_workers: int) -> int:
     """What each of the workers that share the free memory may map beside what it has before its first frame."""
     return max(free_bytes // n_workers - WORKER_MB * 2**20, LEAST_MB * 2**20) + MAPPED_MB * 2**20

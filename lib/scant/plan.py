@@ -21,7 +21,7 @@ from scant.inference.optics_calibration import SIDE_ANGSTROM
 from scant.inference.problem import frames_are_linked, schedule_of
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
 from scant.io.blocks import chunk_frames_for
-from scant.job_memory import job_memory_mb, worker_job_memory_mb
+from scant.job_memory import frames_to_denoise, job_memory_mb, worker_job_memory_mb
 
 CLUSTER_JOB_CORES = 16  # as in profiles/slurm
 PIXEL_ANGSTROM = 0.2  # where neither the file nor acquisition.yaml states it
@@ -32,7 +32,7 @@ WORKER_S, SNAKEMAKE_S = 1.6, 1.5
 MODES_S = 5.0e-10
 LEVEL_FRAMES, NEIGHBOUR_FRAMES = 33, 64
 # movie.zarr over the raw counts (8e3 e/A^2, gain 6); bytes of the averaged and the denoised stack; of all tables and the extended XYZ.
-MOVIE_RATIO, STACK_BYTES_PER_PX, TABLE_BYTES_PER_ATOM = 0.73, 5.53, 835
+MOVIE_RATIO, STACK_BYTES_PER_PX, TABLE_BYTES_PER_ATOM = 0.73, 5.75, 835
 DETECTOR_BYTES_PER_PX, PAGE_BYTES = 9, 32_000_000
 
 
@@ -79,7 +79,7 @@ RATES = {
 
 # As the rules declare it: frames that a worker holds; MB from configuration, workers, bytes of a float32 frame. Others: 3000 MB or less.
 WORKER_FRAMES = {
-    "correct": 8, "average": 64, "denoise": 12, "localise": 64, "anneal": 8, "validate": 1, "electrons": 1, "dose_twins": 1,
+    "correct": 8, "average": 64, "localise": 64, "anneal": 8, "validate": 1, "electrons": 1, "dose_twins": 1,
 }  # fmt: skip
 MEMORY_MB: dict[str, Callable[[Config, int, float], int]] = {
     "ingest_frames": lambda config, workers, frame: job_memory_mb(config.block_frames, frame),
@@ -200,7 +200,8 @@ def plan(config: Config, name: str, facts: MovieFacts, n_cores: int, job_cores: 
         if (facts.simulated or rule != "simulate") and (facts.has_optics or not rate.needs_optics)
     )
     memory = {r.rule: MEMORY_MB[r.rule](config, job_cores, facts.pixels * 4) for r in rules if r.rule in MEMORY_MB}
-    memory |= {rule: worker_job_memory_mb(n, job_cores, facts.pixels * 4) for rule, n in WORKER_FRAMES.items()} | {"analyse": 3000}
+    held = WORKER_FRAMES | {"denoise": frames_to_denoise(_denoised_together(config, facts))}
+    memory |= {rule: worker_job_memory_mb(n, job_cores, facts.pixels * 4) for rule, n in held.items()} | {"analyse": 3000}
     learning = int(config.denoise.method in ("ksvd", "unet"))
     return Plan(name, facts, n_cores, job_cores, block, n_blocks, rules, learning, memory, _disk(facts))
 
@@ -232,16 +233,29 @@ def _frames(rule: str, config: Config, facts: MovieFacts) -> int:
 
 def _frame_s(rule: str, rate: Rate, config: Config, facts: MovieFacts) -> float:
     """CPU-s of a frame; of a dose, for a twin."""
-    window = window_for_dose(facts.dose_e_per_angstrom2) if config.average.window == "auto" else config.average.window
+    window = _window(config, facts)
     if rule == "anneal":
         n_tiles, atoms = annealed_tiles(facts, config.localise.lattice_margin_angstrom)
         return n_tiles * _anneal_s(config, atoms, window)
     if rule == "dose_twins":
         twin = (config.dose.view_angstrom + 2 * config.localise.lattice_margin_angstrom) ** 2 / facts.atom_area_angstrom2
         return rate.atom_s * twin / len(config.dose.doses_e_per_angstrom2) + 2 * _anneal_s(config, twin, window)
-    times = {"average": window, "validate": config.validate_.length_ps, "electrons": min(MOST_SAMPLES, config.anneal.n_chains)}.get(rule, 1)
+    times = {
+        "average": window, "validate": config.validate_.length_ps, "electrons": min(MOST_SAMPLES, config.anneal.n_chains),
+        "denoise": 0.4 + 0.6 * _denoised_together(config, facts),
+    }.get(rule, 1)  # fmt: skip
     atoms = min(facts.atoms(), SIDE_ANGSTROM**2 / facts.atom_area_angstrom2) if rule == "calibrate_optics" else facts.atoms()
     return times * (rate.mpx_s * facts.pixels / 1e6 + rate.atom_s * atoms)
+
+
+def _window(config: Config, facts: MovieFacts) -> int:
+    given = config.average.window
+    return window_for_dose(facts.dose_e_per_angstrom2) if given == "auto" else given
+
+
+def _denoised_together(config: Config, facts: MovieFacts) -> int:
+    """Images that BM3D filters by the same groups: a frame's window, or its mean alone."""
+    return _window(config, facts) if config.denoise.method == "bm3d" and config.denoise.across_frames else 1
 
 
 def annealed_tiles(facts: MovieFacts, margin_angstrom: float) -> tuple[int, float]:

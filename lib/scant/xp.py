@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,29 @@ def array_module(*arrays: Any) -> Any:
     return np
 
 
+def on_device(*arrays: Any) -> bool:
+    """Whether the arrays are a GPU's."""
+    return array_module(*arrays) is not np
+
+
 def to_numpy(array: Any) -> np.ndarray:
     """A NumPy array of the same values, copied from the device where needed."""
     return array.get() if hasattr(array, "get") and type(array).__module__.startswith("cupy") else np.asarray(array)
+
+
+def launch(source: str, name: str, blocks: tuple[int, int], threads: int, arguments: tuple[Any, ...]) -> None:
+    """Run the function `name` of a CUDA C source on the current device: a grid of `blocks`, each of so many threads.
+
+    arguments: arrays of the device, and NumPy scalars of the parameters' types.
+    """
+    _compiled(source).get_function(name)(blocks, (threads,), arguments)
+
+
+@cache
+def _compiled(source: str) -> Any:
+    import cupy
+
+    return cupy.RawModule(code=source, options=("--std=c++17",))
 
 
 def from_device(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scant.errors import InputError
-from scant.imaging.average import DRIFT_LIMIT_PX, averaged_frame, mean_onto
+from scant.imaging.average import DRIFT_LIMIT_PX, averaged_frame, mean_onto, registered
 from scant.imaging.shift import shift_frame
 
 
@@ -51,6 +51,19 @@ def test_a_faulty_frame_enters_no_mean() -> None:
     alone, none = averaged_frame(frames, 1, np.zeros((5, 2)))
     assert none == 0
     np.testing.assert_array_equal(alone, frames[1])
+
+
+def test_a_registered_window_has_no_gaps_and_its_mean_is_the_mean() -> None:
+    frames, drift = movie(5), np.array([(0, 0), (0.04, 0.0), (1.3, -0.7), (2, 2), (-0.5, 0.4)])
+    frames[1] = np.nan
+    images, own = registered(frames, 2, drift)
+    assert (len(images), own) == (4, 1)
+    np.testing.assert_array_equal(images[own], frames[2])
+    assert np.isfinite(images).all()
+    mean, used = mean_onto(frames, 2, drift)
+    np.testing.assert_allclose(np.mean(images, axis=0, dtype=float)[used == 4], mean[used == 4], rtol=1e-6)
+    shifted = shift_frame(frames[3], *(drift[2] - drift[3]))
+    np.testing.assert_array_equal(images[2], np.where(np.isnan(shifted), frames[2], shifted))
 
 
 def test_a_pixel_that_a_neighbour_lacks_is_the_mean_of_the_others() -> None:

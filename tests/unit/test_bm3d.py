@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 from scant.errors import InputError
-from scant.imaging.denoise import FINE_PROFILE, Profile, bm3d
+from scant.imaging.denoise import FINE_PROFILE, Profile, bm3d, bm3d_of_window
 from scant.imaging.denoise import bm3d_kernels as kernels
 from scant.imaging.denoise import bm3d_vector as vector
 
@@ -165,6 +165,35 @@ def test_against_a_naive_loop() -> None:
     difference = np.abs(bm3d(image, SIGMA, profile) - expected)
     assert np.median(difference) < 2e-3 * SIGMA
     assert np.quantile(difference, 0.99) < 0.05 * SIGMA
+
+
+def window_of(scenes: list[np.ndarray]) -> list[np.ndarray]:
+    return [(image + np.random.default_rng(n).normal(0, SIGMA, image.shape)).astype(np.float32) for n, image in enumerate(scenes)]
+
+
+def test_a_window_of_still_frames_is_as_good_as_its_mean() -> None:
+    frames = window_of([scene()] * 5)
+    of_mean = np.std(bm3d(np.mean(frames, axis=0), SIGMA / 5**0.5) - scene())
+    for own in (0, 2, 4):
+        assert np.std(bm3d_of_window(frames, own, SIGMA) - scene()) < 1.07 * of_mean
+    assert of_mean < 0.7 * np.std(bm3d(frames[2], SIGMA) - scene())
+
+
+def test_what_changes_within_a_window_stays_with_its_frames() -> None:
+    """A spot that is there in the first two frames alone, eight times the noise high."""
+    y, x = np.mgrid[: scene().shape[0], : scene().shape[1]]
+    spot = 8 * SIGMA * np.exp(-((y - 30) ** 2 + (x - 110) ** 2) / (2 * 2.5**2))
+    truth = [scene() + spot * (n < 2) for n in range(5)]
+    near, frames = spot > SIGMA, window_of(truth)
+    together = [bm3d_of_window(frames, n, SIGMA) for n in range(5)]
+    of_mean = bm3d(np.mean(frames, axis=0), SIGMA / 5**0.5)
+    for n in range(5):
+        assert np.std((together[n] - truth[n])[near]) < 0.6 * np.std((of_mean - truth[n])[near])
+
+
+def test_frames_of_a_window_share_one_shape() -> None:
+    with pytest.raises(InputError, match="frames of one window differ in shape"):
+        bm3d_of_window([np.ones((50, 50)), np.ones((50, 51))], 0, 1.0)
 
 
 def test_takes_the_noise_out_and_keeps_the_scene() -> None:

@@ -11,13 +11,15 @@ import yaml
 from scant.__main__ import main
 from scant.commands.plan import disk_problem, free_bytes, movie_facts
 from scant.config import load_acquisition, parse_config
+from scant.imaging.window import window_for_dose
 from scant.io.readers import open_movie
-from scant.job_memory import job_memory_mb, worker_job_memory_mb
+from scant.job_memory import frames_to_denoise, job_memory_mb, worker_job_memory_mb
 from scant.plan import RATES, MovieFacts, annealed_tiles, plan
 from scant.stages.facts import dataset_facts
 
 LONG = MovieFacts(50_000, 2048, 2048, pixel_size_angstrom=0.2, dose_e_per_angstrom2=8000.0)
 CONFIG = parse_config({"datasets": {"long": "acquisition.yaml"}})
+ACROSS = parse_config({"datasets": {"long": "acquisition.yaml"}, "denoise": {"across_frames": True}})
 
 
 def planned(n_frames: int = LONG.n_frames, n_cores: int = 24, **values):
@@ -88,14 +90,15 @@ def test_a_full_disk_is_refused_with_the_numbers():
     assert free_bytes("/nowhere/at/all") > 0
 
 
-@pytest.mark.parametrize("n_workers", [2, 24])
-def test_rules_declare_what_the_plan_says(repository, n_workers):
+@pytest.mark.parametrize(("n_workers", "config"), [(2, CONFIG), (24, CONFIG), (2, ACROSS)])
+def test_rules_declare_what_the_plan_says(repository, n_workers, config):
     frame = LONG.pixels * 4
+    together = window_for_dose(LONG.dose_e_per_angstrom2) if config is ACROSS else 1
     names = {
         "memory_mb": lambda n: job_memory_mb(n, frame), "worker_memory_mb": lambda n: worker_job_memory_mb(n, n_workers, frame),
-        "workers": lambda: n_workers, "CONFIG": CONFIG, "WINDOW_FRAMES_MAX": 64,
+        "workers": lambda: n_workers, "CONFIG": CONFIG, "WINDOW_FRAMES_MAX": 64, "denoising_frames": frames_to_denoise(together),
     }  # fmt: skip
-    said = plan(CONFIG, "long", LONG, n_workers).memory_mb
+    said = plan(config, "long", LONG, n_workers).memory_mb
     rules = {}
     for path in (repository / "workflow/rules/crystal2d").glob("*.smk"):
         rules |= dict(re.findall(r"^(?:rule|checkpoint) (\w+):.*?mem_mb=(.*?),\n", path.read_text(), re.M | re.S))

@@ -18,9 +18,9 @@ BRIEFLY = {"train": {"pairs": 16, "steps": 60}}
 pytestmark = pytest.mark.slow
 
 
-def denoised_by(house: House, method: str, **config: dict) -> np.ndarray:
-    """The frames (t, y, x) of the first block, denoised by another method."""
-    house.write_config(CONFIG | {"denoise": {"method": method}, "keep": ["averaged", "denoised"], **config})
+def denoised_by(house: House, settings: dict, **config: dict) -> np.ndarray:
+    """The frames (t, y, x) of the first block, denoised with other settings."""
+    house.write_config(CONFIG | {"denoise": settings, "keep": ["averaged", "denoised"], **config})
     stack = f"results/tiny/denoised/{BLOCK}.zarr"
     done = house.snakemake(stack)
     house.write_config(CONFIG)
@@ -36,15 +36,24 @@ def smoother(frames: np.ndarray, averaged: np.ndarray) -> bool:
 
 
 def test_a_dictionary_is_learned_from_the_movie_and_used(finished):
-    frames = denoised_by(finished, "ksvd")
+    frames = denoised_by(finished, {"method": "ksvd"})
     assert smoother(frames, read_frames(str(finished.results / f"averaged/{BLOCK}.zarr"), 0, 4))
     with np.load(finished.results / "denoise/dictionary.npz") as learned:
         np.testing.assert_allclose(np.linalg.norm(learned["dictionary"], axis=1), 1, rtol=1e-4)
 
 
+def test_frames_are_denoised_across_their_window(finished):
+    """Each frame as itself: what its own noise adds to the mean of five is not taken for signal."""
+    frames = denoised_by(finished, {"across_frames": True})
+    averaged = read_frames(str(finished.results / f"averaged/{BLOCK}.zarr"), 0, 4)
+    assert smoother(frames, averaged)
+    wiggles = [np.diff(stack, axis=0).std() for stack in (frames, averaged)]
+    assert 0 < wiggles[0] < wiggles[1]
+
+
 @pytest.mark.skipif(not WITH_TORCH, reason="needs PyTorch: make setup-unet")
 def test_a_unet_is_trained_on_the_movies_own_optics_and_used(finished):
-    frames = denoised_by(finished, "unet", **BRIEFLY)
+    frames = denoised_by(finished, {"method": "unet"}, **BRIEFLY)
     assert smoother(frames, read_frames(str(finished.results / f"averaged/{BLOCK}.zarr"), 0, 4))
     facts = json.loads((finished.results / "denoise/unet.json").read_text())
     assert (facts["pairs"], facts["steps"], facts["trained_on"]["material"]) == (16, 60, "graphene")
@@ -59,10 +68,12 @@ def test_denoisers_are_compared_on_request(finished):
     assert set(real.columns) == set(TABLES["denoisers_real.parquet"].columns)
     methods = {"Gaussian", "radial Wiener", "BM3D", "BM3D, coarse pixels", "PyPI bm3d", "K-SVD"} | ({"U-Net"} if WITH_TORCH else set())
     assert methods | {"single frame"} == set(real["method"])
-    assert methods | {"single frame", "5-frame mean"} == set(simulated["method"])
+    of_windows = {"5-frame mean", "BM3D of the mean, 5 frames", "BM3D across frames, 5 frames"}
+    assert methods | {"single frame"} | of_windows == set(simulated["method"])
     assert simulated.group_by("method").agg(pl.col("dose_factor").n_unique())["dose_factor"].unique().to_list() == [3]
     gain = dict(simulated.filter(dose_factor=1.0).select("method", "gain_db").iter_rows())
     assert gain["single frame"] == 0 and gain["BM3D"] > 5 and gain["K-SVD"] > 6
+    assert gain["BM3D across frames, 5 frames"] > gain["BM3D of the mean, 5 frames"] - 0.2 > gain["BM3D"] + 3
     page = (finished.results / "denoisers.html").read_text()
     assert all(method in page for method in methods)
     assert list((finished.results / "denoisers_figures").glob("*.svg"))

@@ -131,5 +131,13 @@ def workers():
 
 
 def worker_memory_mb(frames_each):
-    """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie."""
-    return lambda w, attempt: attempt * worker_job_memory_mb(frames_each, workers(), frame_bytes(w.name))
+    """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie.
+
+    frames_each: a number, or a function of the wildcards.
+    """
+
+    def declared(w, attempt):
+        n_frames = frames_each(w) if callable(frames_each) else frames_each
+        return attempt * worker_job_memory_mb(n_frames, workers(), frame_bytes(w.name))
+
+    return declared

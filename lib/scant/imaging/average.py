@@ -1,4 +1,4 @@
-"""Mean over a sliding window of frames, aware of ends, faulty frames, bad pixels and drift.
+"""Mean over a sliding window of frames, or the window registered, aware of ends, faulty frames, bad pixels and drift.
 
 Every mean is summed afresh in float64, in frame order: a frame's result depends on the frames of its window alone, so blocks with a halo of
 half a window give bit-identical results wherever their borders lie. A running sum would not (its rounding carries the past).
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from scant.errors import InputError
-from scant.imaging.shift import shifted_row, taps
+from scant.imaging.shift import shift_frame, shifted_row, taps
 
 DRIFT_LIMIT_PX = 0.1
 """Relative drift above which a neighbour is shifted before averaging: below it the blur of a 6 px lattice period costs under 0.3 % of
@@ -32,13 +32,7 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
     onto it (`shift.shift_frame`). A pixel that is NaN, or comes from outside the field, is left out of the mean. Raises InputError for a
     drift that does not fit or is not finite.
     """
-    if np.shape(drift_px) != (len(frames), 2):
-        raise InputError(f"drift_px has shape {np.shape(drift_px)}; ({len(frames)}, 2) is needed: (dy, dx) in pixels for every frame")
-    unknown = np.flatnonzero(~np.isfinite(drift_px).all(axis=1))
-    if unknown.size:
-        raise InputError(f"the drift of frame {int(unknown[0])} of this window is not finite: leave the frame out, or align it again")
-    moves = np.asarray(drift_px[target] - drift_px, dtype=np.float64)
-    moves[np.hypot(*moves.T) <= DRIFT_LIMIT_PX] = 0.0
+    moves = _moves_onto(frames, target, drift_px)
     members = [(np.ascontiguousarray(frame, np.float32), taps(dy), taps(dx)) for frame, (dy, dx) in zip(frames, moves, strict=True)]
     shape = members[0][0].shape
     mean, used = np.empty(shape, np.float32), np.zeros(shape, np.uint8)
@@ -63,6 +57,28 @@ def averaged_frame(frames: Sequence[Floats] | Floats, own: int, drift_px: npt.ND
         return frames[own], 0
     mean, used = mean_onto(frames, own, drift_px)
     return mean, int(used.max())
+
+
+def registered(frames: Sequence[Floats] | Floats, own: int, drift_px: npt.NDArray[np.floating]) -> tuple[list[Floats], int]:
+    """The frames (y, x) of a window that are not missing, each shifted onto the frame `own`, and the place of that one among them.
+
+    drift_px: see `mean_onto`. What a shifted neighbour does not show is the frame's own.
+    """
+    moves = _moves_onto(frames, own, drift_px)
+    there = [n for n in range(len(frames)) if n == own or np.isfinite(frames[n]).any()]
+    shifted = [shift_frame(frames[n], *moves[n]) if moves[n].any() else frames[n] for n in there]
+    return [np.where(np.isnan(image), frames[own], image) for image in shifted], there.index(own)
+
+
+def _moves_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    if np.shape(drift_px) != (len(frames), 2):
+        raise InputError(f"drift_px has shape {np.shape(drift_px)}; ({len(frames)}, 2) is needed: (dy, dx) in pixels for every frame")
+    unknown = np.flatnonzero(~np.isfinite(drift_px).all(axis=1))
+    if unknown.size:
+        raise InputError(f"the drift of frame {int(unknown[0])} of this window is not finite: leave the frame out, or align it again")
+    moves = np.asarray(drift_px[target] - drift_px, dtype=np.float64)
+    moves[np.hypot(*moves.T) <= DRIFT_LIMIT_PX] = 0.0
+    return moves
 
 
 @njit(cache=True)

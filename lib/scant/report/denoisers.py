@@ -23,10 +23,10 @@ COLUMNS = (
 def denoisers_section(simulated: pl.DataFrame, real: pl.DataFrame) -> Section:
     """The comparison: a table per dose, one of the real frames, and gains beside the share of vacancies filled in."""
     text = (
-        "Each method saw one frame (the mean: five). On simulated frames of this movie's crystal, optics and noise the truth is known: "
-        "three vacancies in each of four scenes. A filter can gain much over the whole image and yet fill in missing atoms: look at the "
-        "gain near vacancies and at the share of vacancies where an atom is found after it (filled). Atoms are located by the "
-        "workflow's own stage, as if the image were a frame.",
+        "Each method saw one frame, or five where its name says so. On simulated frames of this movie's crystal, optics and noise the "
+        "truth is known: three vacancies in each of four scenes. A filter can gain much over the whole image and yet fill in missing "
+        "atoms: look at the gain near vacancies and at the share of vacancies where an atom is found after it (filled). Atoms are located "
+        "by the workflow's own stage, as if the image were a frame.",
     )
     tables = []
     for factor in simulated["dose_factor"].unique().sort().to_list():

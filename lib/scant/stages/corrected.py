@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from scant.imaging.counts import Detector, correct_frame
-from scant.io.tasks import MovieFrames
+from scant.io.tasks import MovieFrames, PerFrame
 
 
 def usable_frames(frames: pl.DataFrame) -> frozenset[int]:
@@ -54,3 +55,15 @@ class CorrectedAround:
         self._held.clear()
         self._held.update(images)
         return list(images.values())
+
+
+def window_sources(frames: CorrectedFrames, reach: int, known: pl.DataFrame, drift: pl.DataFrame, wanted: Iterable[int]) -> dict[str, Any]:
+    """Sources of a `FrameTask` by name, for each wanted frame: its window's `frames`, its place `own` among them, and their `drift_px`.
+
+    known: the tables of `correct` of all blocks within reach; drift: the movie's, of `align`.
+    """
+    around = CorrectedAround(frames, reach, int(known["frame"].min()), int(known["frame"].max()) + 1)  # type: ignore[arg-type]
+    drift_px = drift.select("drift_y_px", "drift_x_px").to_numpy()
+    numbers = {frame: around.numbers(frame) for frame in wanted}
+    own = PerFrame({frame: frame - window.start for frame, window in numbers.items()})
+    return {"frames": around, "own": own, "drift_px": PerFrame({frame: drift_px[n.start : n.stop] for frame, n in numbers.items()})}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from scant.errors import CalibrationError, InputError
 from scant.imaging.binning import coarser_by
 from scant.imaging.denoise.anscombe import destabilise, stabilise
-from scant.imaging.denoise.backends import pypi_bm3d
+from scant.imaging.denoise.backends import denoise_frame, pypi_bm3d, window_and_noise
 from scant.imaging.denoise.coarser import bm3d_coarser, ksvd_coarser, learn_coarser
 from scant.imaging.denoise.linear import gaussian_of_least_risk, radial_wiener
 from scant.imaging.denoise.unet import Weights, unet_denoise
@@ -46,6 +46,7 @@ SIMULATED = {
 REAL = {"method": pl.String, "residual_correlation": pl.Float64, "agreement": pl.Float64}
 
 Filter = Callable[[np.ndarray], np.ndarray]
+Movie = tuple[np.ndarray, np.ndarray]
 
 
 def filters(learned: dict[str, Weights], with_package: bool, coarser: int) -> dict[str, Filter]:
@@ -53,9 +54,9 @@ def filters(learned: dict[str, Weights], with_package: bool, coarser: int) -> di
     BM3D on pixels `coarser` times so large too, where that is more than one.
     """
     found: dict[str, Filter] = {SINGLE: np.asarray, "Gaussian": gaussian_of_least_risk, "radial Wiener": radial_wiener}
-    found["BM3D"] = partial(bm3d_coarser, factor=1)
+    found["BM3D"] = partial(_bm3d, coarser=1)
     if coarser > 1:
-        found["BM3D, coarse pixels"] = partial(bm3d_coarser, factor=coarser)
+        found["BM3D, coarse pixels"] = partial(_bm3d, coarser=coarser)
     if with_package:
         found["PyPI bm3d"] = _package
     if "ksvd" in learned:
@@ -63,6 +64,10 @@ def filters(learned: dict[str, Weights], with_package: bool, coarser: int) -> di
     if "unet" in learned:
         found["U-Net"] = _Learned(unet_denoise, learned["unet"])
     return found
+
+
+def _bm3d(image: np.ndarray, coarser: int) -> np.ndarray:
+    return bm3d_coarser([image], 0, coarser)
 
 
 def _package(image: np.ndarray) -> np.ndarray:
@@ -103,13 +108,25 @@ def compare_simulated(settings: PairSettings, unet: Weights | None, with_package
         for name, n_frames in as_recorded.items():
             means = [noisy[:n_frames].mean(axis=0) for noisy, _ in movies]
             rows.append({"method": name, "dose_factor": factor} | _judged(means, movies, scenes, settings, n_frames) | costs.get(name, {}))
-        for name in chosen.keys() - as_recorded.keys():
-            images = [destabilise(chosen[name](stabilise(noisy[0], **noise)), **noise) for noisy, _ in movies]
-            rows.append({"method": name, "dose_factor": factor} | _judged(images, movies, scenes, settings) | costs[name])
+        for name, function in chosen.items():
+            if name not in as_recorded:
+                images = [destabilise(function(stabilise(noisy[0], **noise)), **noise) for noisy, _ in movies]
+                rows.append({"method": name, "dose_factor": factor} | _judged(images, movies, scenes, settings) | costs[name])
+        for name, images in (("BM3D of the mean", _of_means(movies, noise)), ("BM3D across frames", _across(movies, noise))):
+            rows.append({"method": f"{name}, {WINDOW} frames", "dose_factor": factor} | _judged(images, movies, scenes, settings, WINDOW))
     return pl.DataFrame(rows, schema=SIMULATED)
 
 
-def _movie(s: Scene, settings: PairSettings, factor: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _of_means(movies: list[Movie], noise: Mapping[str, Any]) -> list[np.ndarray]:
+    of_mean = {"read_noise_e": noise["read_noise_e"] / WINDOW**0.5, "excess_noise": noise["excess_noise"] / WINDOW}
+    return [denoise_frame(noisy.mean(axis=0), method="bm3d", **of_mean).image_e for noisy, _ in movies]
+
+
+def _across(movies: list[Movie], noise: Mapping[str, Any]) -> list[np.ndarray]:
+    return [window_and_noise(noisy, 0, np.zeros((WINDOW, 2)), **noise)[0] for noisy, _ in movies]
+
+
+def _movie(s: Scene, settings: PairSettings, factor: float, rng: np.random.Generator) -> Movie:
     """Noisy counts (5, y, x) of a scene whose atoms shake from frame to frame, and the noise-free first frame (y, x), electrons."""
     mean_e = factor * settings.mean_e
     clean = [scene_image(s, settings, rng if n else None) * mean_e for n in range(WINDOW)]
@@ -118,7 +135,7 @@ def _movie(s: Scene, settings: PairSettings, factor: float, rng: np.random.Gener
 
 
 def _judged(
-    images: list[np.ndarray], movies: list[tuple[np.ndarray, np.ndarray]], scenes: list[Scene], settings: PairSettings, n_frames: int = 1
+    images: list[np.ndarray], movies: list[Movie], scenes: list[Scene], settings: PairSettings, n_frames: int = 1
 ) -> dict[str, float]:
     """Gains in dB over the single frame, all over and near vacancies, and what localisation makes of images of `n_frames` each."""
     pixel = settings.pixel_size_angstrom

@@ -16,7 +16,7 @@ from scant.analysis.samples import iterate_samples
 from scant.errors import InputError
 from scant.imaging.average import averaged_frame
 from scant.imaging.counts import Detector
-from scant.imaging.denoise import denoise_frame
+from scant.imaging.denoise import denoise_frame, window_and_noise
 from scant.io.structures import FieldOfView, read_provenance, read_table, read_tables
 from scant.io.tasks import MovieFrames
 from scant.physics.optics import Optics
@@ -134,21 +134,28 @@ class FinishedRun:
 
         A run deletes its stacks of means and of denoised images; this makes one of them again, as the run did.
         """
+        return averaged_frame(**self._window(frame))
+
+    def _window(self, frame: int) -> dict[str, Any]:
+        """The frame's window as `averaged_frame` and `window_and_noise` take it."""
         numbers = self._around.numbers(frame)
         drift = self.table("align/drift").select("drift_y_px", "drift_x_px").to_numpy()
-        return averaged_frame(self._around(frame), frame - numbers.start, drift[numbers.start : numbers.stop])
+        return {"frames": self._around(frame), "own": frame - numbers.start, "drift_px": drift[numbers.start : numbers.stop]}
 
     def denoised(self, frame: int) -> np.ndarray:
-        """That mean (y, x), denoised by the run's method; NaN for a frame that could not be corrected."""
+        """The frame's image (y, x), denoised as the run did; NaN for a frame that could not be corrected."""
         mean, count = self.averaged(frame)
         if not count:
             return mean
-        method = self.used("denoise")["method"]
-        noise = {"read_noise_e": self.detector.read_noise_e / count**0.5, "excess_noise": self.detector.excess_noise / count}
-        learned = read_arrays(str(self.folder / LEARNED[method])) if method in LEARNED else None
-        coarse = self.used("denoise")["coarse_pixels"]
-        coarser = coarser_pixels(self.facts, self.calibration["pixel_size_angstrom"]) if coarse else 1
-        return denoise_frame(mean, method=method, learned=learned, spectrum=self.detector.noise_spectrum, coarser=coarser, **noise).image_e
+        used, detector = self.used("denoise"), self.detector
+        coarser = coarser_pixels(self.facts, self.calibration["pixel_size_angstrom"]) if used["coarse_pixels"] else 1
+        known: dict[str, Any] = {"spectrum": detector.noise_spectrum, "coarser": coarser}
+        if used["method"] == "bm3d" and used["across_frames"]:
+            known |= {"read_noise_e": detector.read_noise_e, "excess_noise": detector.excess_noise}
+            return window_and_noise(**self._window(frame), **known)[0]
+        known |= {"read_noise_e": detector.read_noise_e / count**0.5, "excess_noise": detector.excess_noise / count}
+        learned = read_arrays(str(self.folder / LEARNED[used["method"]])) if used["method"] in LEARNED else None
+        return denoise_frame(mean, method=used["method"], learned=learned, **known).image_e
 
     @cached_property
     def findings(self) -> Findings:

@@ -1,10 +1,22 @@
 from importlib.util import find_spec
 
+from scant.job_memory import frames_to_denoise
+
 LEARNING_FRAMES = 16
 WITH_TORCH = find_spec("torch") is not None
 PACKAGES = {"pypi-bm3d": ("bm3d",), "unet": ("torch",)}
-DENOISING_DEVICE = CONFIG.device if CONFIG.denoise.method == "unet" else "cpu"
+DENOISING_DEVICE = {"unet": CONFIG.device, "bm3d": CONFIG.denoise.bm3d_device}.get(CONFIG.denoise.method, "cpu")
+ACROSS_FRAMES = CONFIG.denoise.method == "bm3d" and CONFIG.denoise.across_frames
 LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
+
+
+def of_the_window(pattern):
+    """Input of `denoise` that it needs for frames matched across their window alone."""
+    return near_blocks(pattern, lambda w: averaging_window(w) // 2) if ACROSS_FRAMES else []
+
+
+def denoising_frames(w):
+    return frames_to_denoise(averaging_window(w) if ACROSS_FRAMES else 1)
 
 
 rule learn_dictionary:
@@ -62,6 +74,9 @@ rule denoise:
         detector=product("calibrate/detector.npz"),
         detector_facts=product("calibrate/detector.json"),
         learned=product(LEARNED[CONFIG.denoise.method]) if CONFIG.denoise.method in LEARNED else [],
+        manifests=of_the_window(product("ingest/{block}.json")),
+        corrected=of_the_window(product("correct/{block}.parquet")),
+        drift=product("align/drift.parquet") if ACROSS_FRAMES else [],
     output:
         stack=stack("denoised"),
         failures=product("denoise/{block}.failures.parquet"),
@@ -69,6 +84,8 @@ rule denoise:
     benchmark: benchmark_of("denoise", block=True)
     params:
         settings=params_for("denoise"),
+        window=averaging_window,
+        hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         store=product("movie.zarr"),
         max_failed_fraction=CONFIG.max_failed_fraction,
         workers=WORKERS,
@@ -78,7 +95,7 @@ rule denoise:
     threads: workers()
     priority: 1
     resources:
-        mem_mb=worker_memory_mb(12),
+        mem_mb=worker_memory_mb(denoising_frames),
         runtime=240,
         gpu=1 if DENOISING_DEVICE == "gpu" else 0,
     script: script_of("denoise")

@@ -9,25 +9,19 @@ from scant.io.logs import say
 from scant.io.stacks import begin_stack, finish_stack
 from scant.io.store import layout_of
 from scant.io.structures import read_table, read_tables, write_table
-from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StoredTask
+from scant.io.tasks import FrameTask, MovieFrames, StoredTask
 from scant.io.workers import map_frames
 from scant.provenance import record
 from scant.stages.calibration import read_detector
-from scant.stages.corrected import CorrectedAround, CorrectedFrames, usable_frames
+from scant.stages.corrected import CorrectedFrames, usable_frames, window_sources
 
 
 def average(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     known = read_tables(inputs.frames)
     corrected = CorrectedFrames(MovieFrames(params.store), read_detector(inputs.detector), params.hit_threshold_sigma, usable_frames(known))
-    around = CorrectedAround(corrected, params.window // 2, int(known["frame"].min()), int(known["frame"].max()) + 1)
-    drift = read_table(inputs.drift).select("drift_y_px", "drift_x_px").to_numpy()
     frames = range(start, stop)
-    sources = {
-        "frames": around,
-        "own": PerFrame({f: f - around.numbers(f).start for f in frames}),
-        "drift_px": PerFrame({f: drift[around.numbers(f).start : around.numbers(f).stop] for f in frames}),
-    }
+    sources = window_sources(corrected, params.window // 2, known, read_table(inputs.drift), frames)
     provenance = record("average", seed=params.seed, params={"window": params.window}, code=params.code)
     layout = layout_of(params.store)
     begin_stack(outputs.stack, params.store, start, (len(frames), layout.height_px, layout.width_px), provenance)

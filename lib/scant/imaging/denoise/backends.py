@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scant.errors import ConfigError
+from scant.imaging.average import registered
 from scant.imaging.denoise.anscombe import destabilise, stabilise
-from scant.imaging.denoise.bm3d_filter import check_finite
+from scant.imaging.denoise.bm3d_filter import check_device, check_finite
 from scant.imaging.denoise.coarser import bm3d_coarser, ksvd_coarser
-from scant.imaging.denoise.unet import Weights, unet_denoise
+from scant.imaging.denoise.unet import Weights, torch_device, unet_denoise
+from scant.xp import resolve_device
 
 METHODS = ("bm3d", "pypi-bm3d", "ksvd", "unet", "none")
 
@@ -55,9 +58,9 @@ def denoise_frame(
 
     For a mean of n frames give ``excess_noise / n`` and ``read_noise_e / sqrt(n)``.
     method: one of METHODS; whoever selects 'pypi-bm3d' prints PYPI_BM3D_LICENCE_NOTE. 'none' hands the values back as they are. 'ksvd'
-    takes what `coarser.learn_coarser` learned, 'unet' the weights of `unet.train_unet`; it alone runs on `device` 'gpu' too. 'bm3d' alone
-    knows of noise that is not white, whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so large
-    (`binning.coarser_by`).
+    takes what `coarser.learn_coarser` learned, 'unet' the weights of `unet.train_unet`; it and 'bm3d' run on a `device` 'gpu' too. 'bm3d'
+    alone knows of noise that is not white, whose relative `spectrum` is that of `bm3d_filter.bm3d`, and works on pixels `coarser` times so
+    large (`binning.coarser_by`).
     Raises InputError for NaN or infinite pixels (inpaint bad pixels before), an array that is not 2D, or unphysical noise figures;
     ConfigError for an unknown method or when the package bm3d is missing.
     """
@@ -68,7 +71,9 @@ def denoise_frame(
     noise_sd = diagonal_noise_sd(stabilised)
     if method == "none":
         return DenoisedFrame(np.asarray(image_e, dtype=np.float32), method, noise_sd)
-    denoised = bm3d_coarser(stabilised, coarser, spectrum) if method == "bm3d" else _denoised(stabilised, method, learned, device)
+    denoised = (
+        bm3d_coarser([stabilised], 0, coarser, spectrum, device) if method == "bm3d" else _denoised(stabilised, method, learned, device)
+    )
     return DenoisedFrame(destabilise(denoised, read_noise_e=read_noise_e, excess_noise=excess_noise), method, noise_sd)
 
 
@@ -84,6 +89,44 @@ def image_and_noise(image_e: npt.NDArray, **settings: Any) -> tuple[Image, float
     """The image and the noise figure of `denoise_frame`, as a pair."""
     frame = denoise_frame(image_e, **settings)
     return frame.image_e, frame.noise_sd
+
+
+def window_and_noise(
+    frames: Sequence[Image] | Image,
+    own: int,
+    drift_px: npt.NDArray[np.floating],
+    *,
+    read_noise_e: float,
+    excess_noise: float,
+    spectrum: npt.NDArray | None = None,
+    coarser: int = 1,
+    device: str = "cpu",
+) -> tuple[Image, float]:
+    """The frame `own` (y, x) denoised by BM3D together with the others of its window, and its own noise figure.
+
+    frames in electrons, missing ones NaN; drift_px (t, 2): see `average.registered`; the noise figures are a single frame's.
+    Raises InputError as `denoise_frame`.
+    """
+    noise = {"read_noise_e": read_noise_e, "excess_noise": excess_noise}
+    images, place = registered(frames, own, drift_px)
+    for image in images:
+        check_finite(image)
+    stabilised = [stabilise(image, **noise) for image in images]
+    denoised = bm3d_coarser(stabilised, place, coarser, spectrum, device)
+    return destabilise(denoised, **noise), diagonal_noise_sd(stabilised[place])
+
+
+def denoising_device(method: str, device: str) -> str:
+    """'cpu' or 'gpu' for a method and 'auto', 'cpu' or 'gpu'. A GPU that is to run BM3D has to give the CPU's image first.
+
+    Raises DeviceError for 'gpu' where none can be used, and for a GPU whose image differs.
+    """
+    if method == "unet":
+        return torch_device(device)
+    resolved = resolve_device(device)
+    if resolved == "gpu" and method == "bm3d":
+        check_device(resolved)
+    return resolved
 
 
 def diagonal_noise_sd(image: Image) -> float:

@@ -10,13 +10,16 @@ the second stage's (`OVERSHOOT`), and the search window is pushed inwards at the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import dct
 
-from scant.errors import InputError
+from scant.errors import DeviceError, InputError
+from scant.imaging.denoise.bm3d_gpu import filtered_on_device
 from scant.imaging.denoise.bm3d_kernels import (
     PATCH,
     STRIP_COLUMNS,
@@ -25,9 +28,11 @@ from scant.imaging.denoise.bm3d_kernels import (
     Stage,
     biorthogonal_matrix,
     dct_matrix,
-    run_strip,
+    filter_strip,
+    match_strip,
 )
 from scant.imaging.denoise.coloured import check_spectrum, coefficient_variances, stronger_filters
+from scant.xp import array_module, module_for, on_device, to_numpy
 
 KAISER_BETA = 2.0
 OVERSHOOT = 0.15
@@ -37,6 +42,10 @@ LARGEST_SPAN_SD = 1e6
 """Span of an image in noise sd beyond which float32 no longer resolves the noise."""
 SMALLEST_SIDE = max(WINDOW_ROWS, WINDOW_COLUMNS) + PATCH - 1
 
+DEVICE_TOLERANCE_SD = 0.02
+"""Difference between a device's image and the CPU's that 2 % of the pixels may exceed: rounding tips a choice between patches there."""
+
+Image = npt.NDArray[np.float32]
 Columns = tuple[npt.NDArray[np.int64], ...]
 
 
@@ -55,39 +64,73 @@ FINE_PROFILE = Profile(hard_step_px=3, wiener_step_px=3)
 """Half of the default's speed; gains up to 0.2 dB."""
 
 
-def bm3d(
-    image: npt.NDArray, sigma: float, profile: Profile = DEFAULT_PROFILE, spectrum: npt.NDArray[np.floating] | None = None
-) -> npt.NDArray[np.float32]:
+def bm3d(image: npt.NDArray, sigma: float, profile: Profile = DEFAULT_PROFILE, spectrum: npt.NDArray[np.floating] | None = None) -> Image:
     """Denoised image (y, x) float32.
 
     image (y, x): any real type; Gaussian noise of sd `sigma`, in the image's units, white or of the given relative `spectrum`
     (`coloured.coefficient_variances`). Images under 47 pixels a side are extended by reflection. Raises InputError for NaN or infinite
     pixels (inpaint bad pixels first), a sigma that is not positive or under 1e-6 of the image's span, or an image that is not 2D.
     """
-    check_finite(image)
-    _check_settings(image, sigma, profile)
+    return bm3d_of_window([image], 0, sigma, profile, spectrum)
+
+
+def bm3d_of_window(
+    frames: Sequence[npt.NDArray],
+    own: int,
+    sigma: float,
+    profile: Profile = DEFAULT_PROFILE,
+    spectrum: npt.NDArray[np.floating] | None = None,
+) -> Image:
+    """The frame `own` (y, x) of a window of frames without drift against each other, denoised together with them.
+
+    A group holds 16 stacks of patches, one per frame: patches are matched on the window's mean, and what changes from frame to frame is
+    filtered like the mean itself, so that it stays where it exceeds the noise (Maggioni, Boracchi, Foi & Egiazarian, IEEE Trans. Image
+    Process. 21, 3952, 2012; here with a cosine transform along time, each of whose images is filtered alone). Noise and errors as in
+    `bm3d`; frames of different shapes are an InputError too.
+    """
+    xp = array_module(*frames)
+    for frame in frames:
+        check_finite(frame)
+        _check_settings(frame, sigma, profile)
+    if len({frame.shape for frame in frames}) > 1:
+        raise InputError(f"frames of one window differ in shape: {sorted({frame.shape for frame in frames})}")
     check_spectrum(spectrum)
-    shape = image.shape
-    noisy = np.ascontiguousarray(image, dtype=np.float32)
+    height, width = frames[0].shape
     # a common offset of thousands of sd would cost float32 digits
-    offset = float(noisy.mean(dtype=np.float64))
-    noisy = (noisy - np.float32(offset)) / np.float32(sigma)
-    missing = [max(0, SMALLEST_SIDE - side) for side in shape]
+    offset = float(frames[own].mean(dtype=np.float64))
+    noisy = xp.stack([(xp.asarray(frame, np.float32) - np.float32(offset)) / np.float32(sigma) for frame in frames])
+    along_time = dct(np.eye(len(frames)), axis=0, norm="ortho").astype(np.float32)
+    if len(frames) > 1:
+        noisy = xp.tensordot(xp.asarray(along_time), noisy, 1)
+    missing = [max(0, SMALLEST_SIDE - side) for side in (height, width)]
     if any(missing):
-        noisy = np.pad(noisy, [(0, extra) for extra in missing], mode="symmetric")
+        noisy = xp.pad(noisy, [(0, 0), *((0, extra) for extra in missing)], mode="symmetric")
     pilot = _filtered(noisy, noisy, profile, spectrum, hard=True)
     final = _filtered(noisy, pilot, profile, spectrum, hard=False)
     final += np.float32(OVERSHOOT) * (final - pilot)
-    return np.ascontiguousarray(final[: shape[0], : shape[1]]) * np.float32(sigma) + np.float32(offset)
+    image = final[0] if len(frames) == 1 else xp.tensordot(xp.asarray(along_time[:, own]), final, 1)
+    return xp.ascontiguousarray(image[:height, :width]) * np.float32(sigma) + np.float32(offset)
+
+
+def check_device(device: str) -> None:
+    """Raises DeviceError unless BM3D on a resolved device gives what it gives on the CPU, for an image of edges, a texture and noise."""
+    y, x = np.mgrid[:96, :128].astype(float)
+    image = 6 * (y > 0.4 * x + 11) + 3 * np.sin(x / 3.1 + y / 7.3) * (x > 70) + np.random.default_rng(0).normal(0, 1, y.shape)
+    difference = np.abs(to_numpy(bm3d(module_for(device).asarray(image), 1.0)) - bm3d(image, 1.0))
+    if not float(np.quantile(difference, 0.98)) < DEVICE_TOLERANCE_SD:
+        raise DeviceError(
+            f"BM3D on the {device} differs from the CPU's by up to {difference.max():.3g} noise sd (98 % of the pixels: "
+            f"{np.quantile(difference, 0.98):.3g}, allowed {DEVICE_TOLERANCE_SD}): set `denoise.bm3d_device: cpu`, and report this"
+        )
 
 
 def check_finite(image: npt.NDArray) -> None:
     """Raises InputError unless the array is one image (y, x) of finite values; names the first pixel that is not."""
     if image.ndim != 2 or image.size == 0:
         raise InputError(f"one image (y, x) is denoised at a time; this array has shape {image.shape}")
-    bad = np.argwhere(~np.isfinite(image))
+    bad = array_module(image).argwhere(~array_module(image).isfinite(image))
     if len(bad):
-        y, x = bad[0]
+        y, x = (int(place) for place in bad[0])
         raise InputError(f"{len(bad)} pixels are NaN or infinite, the first at (y, x) = ({y}, {x}): inpaint bad pixels before denoising")
 
 
@@ -104,31 +147,32 @@ def _check_settings(image: npt.NDArray, sigma: float, profile: Profile) -> None:
             raise InputError(f"a step is {step_px} px; reference patches must overlap: 1 to {PATCH} px")
 
 
-def _filtered(
-    noisy: npt.NDArray[np.float32],
-    pilot: npt.NDArray[np.float32],
-    profile: Profile,
-    spectrum: npt.NDArray[np.floating] | None,
-    *,
-    hard: bool,
-) -> npt.NDArray[np.float32]:
+def _filtered(noisy: Any, pilot: Any, profile: Profile, spectrum: npt.NDArray[np.floating] | None, *, hard: bool) -> Any:
+    """One stage over images (n, y, x) that share the groups found on the first."""
+    stage = _stage(profile, spectrum, hard)
+    step_px = profile.hard_step_px if hard else profile.wiener_step_px
+    rows = reference_places(noisy.shape[1], step_px)
+    columns = tuple(reference_places(noisy.shape[2], step_px, shift_px) for shift_px in (0, step_px // 2))
+    if on_device(noisy):
+        return filtered_on_device(stage, noisy, pilot, rows, columns)
+    n_images, height, width = noisy.shape
+    sums = np.zeros((n_images, height, 2, width), dtype=np.float32)
+    for first, stop, inside in _strips(columns, width):
+        strips = [[np.ascontiguousarray(image[:, first:stop]) for image in images] for images in (noisy, pilot)]
+        keys = match_strip(strips[0][0] if hard else strips[1][0], hard, rows, inside)
+        for n, (own, guide) in enumerate(zip(*strips)):
+            part = np.zeros((height, 2, stop - first), dtype=np.float32)
+            filter_strip(stage, own, guide, rows, inside, keys, part)
+            sums[n, :, :, first:stop] += part
+    return sums[:, :, 0] / sums[:, :, 1]
+
+
+def _stage(profile: Profile, spectrum: npt.NDArray[np.floating] | None, hard: bool) -> Stage:
     matrix = biorthogonal_matrix() if hard else dct_matrix()
     threshold, wiener = stronger_filters(spectrum)
     variances = coefficient_variances(matrix, spectrum).T.ravel() * (1.0 if hard else wiener * profile.wiener_strength)
-    noise = [each.astype(np.float32) for each in (threshold * profile.hard_threshold * np.sqrt(variances), variances)]
-    kaiser = np.kaiser(PATCH, KAISER_BETA)
-    window = np.outer(kaiser, kaiser).astype(np.float32)
-    step_px = profile.hard_step_px if hard else profile.wiener_step_px
-    rows = reference_places(noisy.shape[0], step_px)
-    columns = tuple(reference_places(noisy.shape[1], step_px, shift_px) for shift_px in (0, step_px // 2))
-    sums = np.zeros((noisy.shape[0], 2, noisy.shape[1]), dtype=np.float32)
-    for first, stop, inside in _strips(columns, noisy.shape[1]):
-        images = [np.ascontiguousarray(each[:, first:stop]) for each in (noisy, pilot)]
-        strip = Stage(hard, images[0], images[1], matrix.astype(np.float32), noise[0], noise[1], window)
-        part = np.zeros((noisy.shape[0], 2, stop - first), dtype=np.float32)
-        run_strip(strip, rows, inside, part)
-        sums[:, :, first:stop] += part
-    return sums[:, 0] / sums[:, 1]
+    limits, kaiser = threshold * profile.hard_threshold * np.sqrt(variances), np.kaiser(PATCH, KAISER_BETA)
+    return Stage(hard, *(each.astype(np.float32) for each in (matrix, limits, variances, np.outer(kaiser, kaiser))))
 
 
 def _strips(columns: Columns, side: int) -> Iterator[tuple[int, int, Columns]]:

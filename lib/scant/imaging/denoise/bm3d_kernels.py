@@ -1,9 +1,10 @@
-"""One stage of BM3D over an image: rolling rows of patch transforms, block matching, filtering of the groups, aggregation.
+"""One stage of BM3D over an image: block matching, rolling rows of patch transforms, filtering of the groups, aggregation.
 
-The image is walked in vertical strips, each copied out and walked from top to bottom. The 2D transforms of all patches within reach of a
-row of reference patches are kept in a ring of WINDOW_ROWS rows, each computed once per strip (every patch serves many groups); a strip is
-narrow so that ring and sums stay near the core, and copied because rows a power of two apart fight for the same cache lines (2048
-columns: 30 % slower). The order of all sums is fixed: results are bit-identical from run to run.
+The image is walked in vertical strips, each copied out and walked from top to bottom, once for the matches and once for each image that
+is filtered by them. The 2D transforms of all patches within reach of a row of reference patches are kept in a ring of WINDOW_ROWS rows,
+each computed once per strip (every patch serves many groups); a strip is narrow so that ring and sums stay near the core, and copied
+because rows a power of two apart fight for the same cache lines (2048 columns: 30 % slower). The order of all sums is fixed: results are
+bit-identical from run to run.
 
 numba's cache on disk watches this file alone: after editing `bm3d_vector` or `simd`, touch it.
 """
@@ -28,6 +29,7 @@ STRIP_COLUMNS = 128
 GROUP = 16
 NEAREST = np.float32(1e-6)
 SMALLEST_KEPT = np.float32(1.0)
+SMALLEST_POWER = np.float32(1e-3)
 FAR = np.float32(1e30)
 _LANE_MASK = (1 << LANE_BITS) - 1
 _CODE_MASK = (1 << CODE_BITS) - 1
@@ -86,12 +88,11 @@ def columns_transform(image, row, matrix, out):
 
 
 class Stage(NamedTuple):
-    """What one stage works on; images in units of the noise sd. `limits` (64,), of the threshold, and `variances` (64,) of the noise are
-    those of a transformed patch's coefficients, transposed as `row_transform` leaves them."""
+    """How one stage filters, in units of the noise sd: hard threshold, or the Wiener filter guided by a pilot. `limits` (64,), of the
+    threshold, and `variances` (64,) of the noise are those of a transformed patch's coefficients, transposed as `row_transform` leaves
+    them."""
 
     hard: bool
-    noisy: npt.NDArray[np.float32]
-    pilot: npt.NDArray[np.float32]
     matrix: npt.NDArray[np.float32]
     limits: npt.NDArray[np.float32]
     variances: npt.NDArray[np.float32]
@@ -99,28 +100,42 @@ class Stage(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def run_strip(stage, rows, columns, sums):
-    """Filters the groups of a strip's reference patches, at rows and, by turns, columns[0] and columns[1]; adds weighted values and
-    weights to sums (y, 2, x).
+def match_strip(image, hard, rows, columns):
+    """Sorted keys (n, GROUP) of the patches nearest to each of a strip's reference patches, at rows and, by turns, columns[0] and [1].
 
-    stage: hard = True thresholds groups of noisy patches found on noisy; False is the Wiener filter guided by the pilot, groups found on
-    it. The strip (y, x) must hold the search windows of its reference patches.
+    hard: the image is noisy, and patches are compared on more of their pixels than on a pilot's. It must hold the search windows.
     """
-    last_row, last_column = (stage.noisy.shape[0] - PATCH + 1 - WINDOW_ROWS, stage.noisy.shape[1] - PATCH + 1 - WINDOW_COLUMNS)
-    n_images, positions = 1 if stage.hard else 2, stage.noisy.shape[1] - PATCH + 1
+    last_row, last_column = (image.shape[0] - PATCH + 1 - WINDOW_ROWS, image.shape[1] - PATCH + 1 - WINDOW_COLUMNS)
+    count = (len(rows) + 1) // 2 * len(columns[0]) + len(rows) // 2 * len(columns[1])
+    keys, distances = np.empty((count, GROUP), np.float32), np.empty(64, np.float32)
+    at = 0
+    for turn, row in enumerate(rows):
+        top = _window_start(row, WINDOW_ROWS, last_row)
+        for column in columns[turn % 2]:
+            _match(image, hard, (row, column), (top, _window_start(column, WINDOW_COLUMNS, last_column)), distances, keys[at])
+            at += 1
+    return keys
+
+
+@njit(cache=True, error_model="numpy")
+def filter_strip(stage, noisy, pilot, rows, columns, keys, sums):
+    """Filters the groups that `match_strip` found for the same rows and columns; adds weighted values and weights to sums (y, 2, x)."""
+    last_row, last_column = (noisy.shape[0] - PATCH + 1 - WINDOW_ROWS, noisy.shape[1] - PATCH + 1 - WINDOW_COLUMNS)
+    n_images, positions = 1 if stage.hard else 2, noisy.shape[1] - PATCH + 1
     ring = np.empty((n_images, WINDOW_ROWS, positions, PATCH * PATCH), dtype=np.float32)
-    group = np.empty(PATCH * PATCH * GROUP, dtype=np.float32)
-    scratch = (np.empty(64, np.float32), np.empty(GROUP, np.float32), np.empty(GROUP, np.int64), group)
-    done = 0
+    group, offsets = np.empty(PATCH * PATCH * GROUP, dtype=np.float32), np.empty(GROUP, np.int64)
+    codes = keys.view(np.int32)
+    done = at = 0
     for turn, row in enumerate(rows):
         top = _window_start(row, WINDOW_ROWS, last_row)
         while done < top + WINDOW_ROWS:
-            _transform_row(stage, done, ring)
+            for which in range(n_images):
+                _transform_row(stage, noisy if which == 0 else pilot, done, ring[which])
             done += 1
         for column in columns[turn % 2]:
             window = top, _window_start(column, WINDOW_COLUMNS, last_column)
-            _match(stage, (row, column), window, scratch)
-            _filter_group(stage, window, ring, scratch, sums)
+            _filter_group(stage, window, ring, codes[at], offsets, group, sums)
+            at += 1
 
 
 @njit(cache=True, error_model="numpy")
@@ -129,23 +144,20 @@ def _window_start(position, length, last):
 
 
 @njit(cache=True, error_model="numpy")
-def _transform_row(stage, row, ring):
-    half = np.empty((PATCH, stage.noisy.shape[1]), dtype=np.float32)
-    for which in range(ring.shape[0]):
-        columns_transform(stage.noisy if which == 0 else stage.pilot, row, stage.matrix, half)
-        line = ring[which, row % WINDOW_ROWS].reshape(-1)
-        for x in range(ring.shape[2]):
-            if stage.hard:
-                _hard_transform(half, x, half.shape[1], line, x * PATCH * PATCH)
-            else:
-                _wiener_transform(half, x, half.shape[1], line, x * PATCH * PATCH)
+def _transform_row(stage, image, row, ring):
+    half = np.empty((PATCH, image.shape[1]), dtype=np.float32)
+    columns_transform(image, row, stage.matrix, half)
+    line = ring[row % WINDOW_ROWS].reshape(-1)
+    for x in range(ring.shape[1]):
+        if stage.hard:
+            _hard_transform(half, x, half.shape[1], line, x * PATCH * PATCH)
+        else:
+            _wiener_transform(half, x, half.shape[1], line, x * PATCH * PATCH)
 
 
 @njit(cache=True, error_model="numpy")
-def _match(stage, own, window, scratch):
-    """Leaves the sorted keys of the nearest patches in scratch; the reference itself is always the first."""
-    image = stage.noisy if stage.hard else stage.pilot
-    distances, keys = scratch[0], scratch[1]
+def _match(image, hard, own, window, distances, keys):
+    """Leaves the sorted keys of the nearest patches; the reference itself is always the first."""
     (row, column), (top, left), stride = own, window, image.shape[1]
     keys[:] = FAR
     keys[0] = NEAREST
@@ -159,29 +171,26 @@ def _match(stage, own, window, scratch):
         if candidate < top or candidate >= top + WINDOW_ROWS:
             continue
         at, own_at = candidate * stride + left, row * stride + column
-        if stage.hard:
+        if hard:
             bits = _hard_nearer(image, at, own_at, stride, distances, limit)
         else:
             bits = _wiener_nearer(image, at, own_at, stride, distances, limit)
         if step == 0:
             bits &= ~(np.uint64(1) << np.uint64(column - left))
         if bits != 0:
-            limit = (
-                _hard_keep(keys, distances, bits, candidate - top) if stage.hard else _wiener_keep(keys, distances, bits, candidate - top)
-            )
+            limit = _hard_keep(keys, distances, bits, candidate - top) if hard else _wiener_keep(keys, distances, bits, candidate - top)
 
 
 @njit(cache=True, error_model="numpy")
-def _filter_group(stage, window, ring, scratch, sums):
+def _filter_group(stage, window, ring, codes, offsets, group, sums):
     top, left = window
-    codes, offsets, group = scratch[1].view(np.int32), scratch[2], scratch[3]
     for k in range(GROUP):
         row, column = _place(codes[k], top, left)
         offsets[k] = ((row % WINDOW_ROWS) * ring.shape[2] + column) * PATCH * PATCH
     if stage.hard:
         weight = np.float32(1.0) / max(_hard_threshold(ring[0], offsets, group, stage.limits, stage.variances), SMALLEST_KEPT)
     else:
-        weight = np.float32(1.0) / max(_wiener_filter(ring[0], ring[1], offsets, group, stage.variances), np.float32(1e-3))
+        weight = np.float32(1.0) / max(_wiener_filter(ring[0], ring[1], offsets, group, stage.variances), SMALLEST_POWER)
     factors = np.float32(weight) * stage.window
     stride = sums.shape[2]
     for k in range(GROUP):

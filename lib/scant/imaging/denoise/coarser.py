@@ -6,26 +6,30 @@ of one 2 to 5 dB are lost. K-SVD, which codes each patch for itself, gains 5 dB 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from scant.imaging.binning import band_limited, on_fine_grid
-from scant.imaging.denoise.bm3d_filter import bm3d
+from scant.imaging.denoise.bm3d_filter import bm3d_of_window
 from scant.imaging.denoise.ksvd import ksvd_denoise, learn_dictionary
+from scant.xp import module_for, to_numpy
 
 Floats = npt.NDArray[np.float32]
 Learned = Mapping[str, npt.NDArray]
 
 
-def bm3d_coarser(image: npt.NDArray, factor: int, spectrum: npt.NDArray | None = None) -> Floats:
-    """An image (y, x) with noise of sd 1 denoised by BM3D on pixels `factor` times coarser and put back on its own.
+def bm3d_coarser(frames: Sequence[npt.NDArray], own: int, factor: int, spectrum: npt.NDArray | None = None, device: str = "cpu") -> Floats:
+    """The frame `own` of a window (or of a single image) with noise of sd 1, denoised by BM3D on pixels `factor` times coarser.
 
-    spectrum: of noise that is not white, as `bm3d` wants it, on the fine pixels' frequencies.
+    frames, each (y, x): see `bm3d_of_window`. spectrum: of noise that is not white, as `bm3d` wants it, on the fine pixels' frequencies.
+    device: a resolved one, where BM3D itself runs.
     """
     known = spectrum if spectrum is None or factor == 1 else _low_frequencies(spectrum, factor)
-    return _on_coarse_pixels(image, factor, lambda coarse: bm3d(coarse, 1.0, spectrum=known))
+    xp = module_for(device)
+    denoised = to_numpy(bm3d_of_window([xp.asarray(_coarse(frame, factor)) for frame in frames], own, 1.0, spectrum=known))
+    return _on_fine_pixels(denoised, factor, frames[own].shape)
 
 
 def learn_coarser(images: list[npt.NDArray], factor: int, rng: np.random.Generator) -> Learned:
@@ -35,7 +39,8 @@ def learn_coarser(images: list[npt.NDArray], factor: int, rng: np.random.Generat
 
 def ksvd_coarser(image: npt.NDArray, learned: Learned) -> Floats:
     """An image (y, x) with noise of sd 1 denoised by what `learn_coarser` learned, on its pixels, and put back on its own."""
-    return _on_coarse_pixels(image, int(learned["coarser"]), lambda coarse: ksvd_denoise(coarse, learned["dictionary"]))
+    factor = int(learned["coarser"])
+    return _on_fine_pixels(ksvd_denoise(_coarse(image, factor), learned["dictionary"]), factor, image.shape)
 
 
 def _coarse(image: npt.NDArray, factor: int) -> npt.NDArray:
@@ -43,11 +48,8 @@ def _coarse(image: npt.NDArray, factor: int) -> npt.NDArray:
     return image if factor == 1 else factor * band_limited(image, np.ones(image.shape, dtype=bool), factor)[0]
 
 
-def _on_coarse_pixels(image: npt.NDArray, factor: int, denoise: Callable[[npt.NDArray], Floats]) -> Floats:
-    denoised = denoise(_coarse(image, factor))
-    if factor == 1:
-        return denoised
-    return on_fine_grid(denoised / factor, factor)[: image.shape[0], : image.shape[1]].astype(np.float32)
+def _on_fine_pixels(denoised: Floats, factor: int, shape: tuple[int, ...]) -> Floats:
+    return denoised if factor == 1 else on_fine_grid(denoised / factor, factor)[: shape[0], : shape[1]].astype(np.float32)
 
 
 def _low_frequencies(spectrum: npt.NDArray, factor: int) -> npt.NDArray:
