@@ -58,7 +58,12 @@ golden: setup ## renew tests/workflow/golden after a change that is meant to cha
 bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (25 minutes)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py
 
-bench: setup ## preprocessing beside its yardsticks
+.venv/atomap/.ready: .venv/.ready
+	$(PYTHON) -m venv .venv/atomap
+	.venv/atomap/bin/python -m pip install --quiet --disable-pip-version-check atomap==0.4.2
+	touch $@
+
+bench: setup .venv/atomap/.ready ## preprocessing beside its yardsticks (atomap in an environment of its own)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/preprocessing.py --large
 
 scale: setup ## 1,000 and 10,000 frames of 256 x 256 and 32 of 2048 x 2048 from raw to located (hours)

@@ -212,7 +212,9 @@ class Config(Leaf):
     scheduler_address: str | None = Field(
         None, description="an existing Dask scheduler on loopback or behind tls://; none: each job its own"
     )
-    block_frames: int = Field(64, ge=1, le=4096, description="frames of one job; rounded up to whole Zarr chunks")
+    block_frames: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto", description="frames of one job, rounded up to whole Zarr chunks; auto: 64, of small frames in a long movie up to 512"
+    )
     max_failed_fraction: float = Field(0.1, ge=0, le=1, description="a block with more failed frames than this fails as a whole")
     keep: tuple[Literal["averaged", "denoised"], ...] = Field((), description="stacks that are not deleted at the end")
     ingest: IngestSettings = IngestSettings()

@@ -20,7 +20,7 @@ from scant.inference.estimates import MOST_SAMPLES
 from scant.inference.optics_calibration import SIDE_ANGSTROM
 from scant.inference.problem import frames_are_linked, schedule_of
 from scant.inference.tiles import BEYOND_ANGSTROM, CORE_ANGSTROM, MOST_ATOMS, OVERLAP_ANGSTROM
-from scant.io.blocks import chunk_frames_for
+from scant.io.blocks import chunk_frames_for, frames_of_a_block
 from scant.job_memory import frames_to_denoise, job_memory_mb, worker_job_memory_mb
 
 CLUSTER_JOB_CORES = 16  # as in profiles/slurm
@@ -77,14 +77,15 @@ RATES = {
 }
 
 
-# As the rules declare it: frames that a worker holds; MB from configuration, workers, bytes of a float32 frame. Others: 3000 MB or less.
+# As the rules declare it: frames that a worker holds; MB from configuration, frames of a block, bytes of a float32 frame. Others: at most
+# 3000 MB.
 WORKER_FRAMES = {
     "correct": 8, "average": 64, "localise": 64, "anneal": 8, "validate": 1, "electrons": 1, "dose_twins": 1,
 }  # fmt: skip
 MEMORY_MB: dict[str, Callable[[Config, int, float], int]] = {
-    "ingest_frames": lambda config, workers, frame: job_memory_mb(config.block_frames, frame),
-    "calibrate": lambda config, workers, frame: job_memory_mb(config.calibrate.n_frames * 4, frame),
-    "align_pairs": lambda config, workers, frame: job_memory_mb(4 * config.block_frames, frame),
+    "ingest_frames": lambda config, block, frame: job_memory_mb(block, frame),
+    "calibrate": lambda config, block, frame: job_memory_mb(config.calibrate.n_frames * 4, frame),
+    "align_pairs": lambda config, block, frame: job_memory_mb(4 * block, frame),
 }
 
 
@@ -190,7 +191,7 @@ def cores_of_a_job(n_cores: int, block_frames: int) -> int:
 def plan(config: Config, name: str, facts: MovieFacts, n_cores: int, job_cores: int | None = None) -> Plan:
     """The plan of a dataset on so many cores."""
     chunk = chunk_frames_for(facts.height_px, facts.width_px, facts.itemsize, config.ingest.chunk_bytes)
-    block = math.ceil(config.block_frames / chunk) * chunk
+    block = frames_of_a_block(config.block_frames, facts.n_frames, facts.pixels, chunk)
     n_blocks = math.ceil(facts.n_frames / block)
     job_cores = job_cores or cores_of_a_job(n_cores, block)
     n_jobs = {"block": n_blocks, "dataset": 1, "twin": config.dose.twins}
@@ -199,7 +200,7 @@ def plan(config: Config, name: str, facts: MovieFacts, n_cores: int, job_cores: 
         for rule, rate in RATES.items()
         if (facts.simulated or rule != "simulate") and (facts.has_optics or not rate.needs_optics)
     )
-    memory = {r.rule: MEMORY_MB[r.rule](config, job_cores, facts.pixels * 4) for r in rules if r.rule in MEMORY_MB}
+    memory = {r.rule: MEMORY_MB[r.rule](config, block, facts.pixels * 4) for r in rules if r.rule in MEMORY_MB}
     held = WORKER_FRAMES | {"denoise": frames_to_denoise(_denoised_together(config, facts))}
     memory |= {rule: worker_job_memory_mb(n, job_cores, facts.pixels * 4) for rule, n in held.items()} | {"analyse": 3000}
     learning = int(config.denoise.method in ("ksvd", "unet"))

@@ -6,6 +6,8 @@ usage: preprocessing.py [--large]      prints the tables of tests/benchmarks/REA
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,6 +40,7 @@ from zarr.codecs import BloscCodec
 NOISE_LEVELS, SIGMA_FACTORS = (0.05, 0.1, 0.2), (0.85, 0.92, 1.0, 1.08, 1.15, 1.3, 1.45, 1.6)
 SIDE_PX, WARM_UP_PX = 256, 64
 POINT_SPREADS_PX = (0.3, 0.6)
+ATOMAP_PYTHON = Path(sys.prefix, "atomap/bin/python")
 
 
 def cpu_seconds(function: Callable[[], object]) -> tuple[float, object]:
@@ -212,6 +215,20 @@ def bench_spots() -> None:
         f"Gaussian atoms: {1 / spent:.0f} fits per CPU-s, curve_fit {1 / reference:.0f}: {reference / spent:.1f} times; rms "
         f"{rms(fit.positions_px):.4f} px, curve_fit {rms(scipys):.4f}, Cramer-Rao bound {bound:.4f}"  # type: ignore[attr-defined, arg-type]
     )
+    corner = (truth < 240).all(axis=1)
+    rate, found = atomap_fits(counts[:252, :252], start[corner])
+    error = float(np.sqrt(((found - truth[corner]) ** 2).mean()))
+    print(f"atomap: {rate:.0f} fits per CPU-s: {1 / spent / rate:.0f} times; rms {error:.4f} px")
+
+
+def atomap_fits(counts: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
+    """Fits per CPU second, and fitted positions (n, 2), of atomap in its own environment (`make bench` makes it)."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder, "in.npz"), Path(folder, "out.npy")
+        np.savez(given, counts=counts, start=start)
+        script = Path(__file__).with_name("atomap_fits.py")
+        done = subprocess.run([ATOMAP_PYTHON, script, given, found], check=True, capture_output=True, text=True)
+        return len(start) / float(done.stdout.split()[-1]), np.load(found)
 
 
 def bench_large() -> None:

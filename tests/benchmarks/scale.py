@@ -44,11 +44,6 @@ def jobs_of(results: Path) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def block_frames(size_px: int) -> int:
-    """64 of the largest frames, 512 of small ones: a job's start costs four CPU seconds, whatever it then does."""
-    return 64 if size_px > 1024 else 512
-
-
 def measure(name: str, n_frames: int, size_px: int, folder: Path, cores: int, product: str) -> None:
     work = folder / name
     work.mkdir(parents=True, exist_ok=True)
@@ -56,7 +51,7 @@ def measure(name: str, n_frames: int, size_px: int, folder: Path, cores: int, pr
     if not acquisition.exists():
         write_movie(work / "movie", n_frames, size_px)
     config = work / "config.json"
-    settings = {"datasets": {name: str(acquisition)}, "results": str(work / "results"), "block_frames": block_frames(size_px), "keep": KEEP}
+    settings = {"datasets": {name: str(acquisition)}, "results": str(work / "results"), "keep": KEEP}
     config.write_text(json.dumps(settings))
     results = work / f"results/{name}"
     first, _ = run(work, config, [str(results / "ingest/facts.json")], cores)

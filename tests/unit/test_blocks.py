@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scant.errors import ConfigError, InputError
-from scant.io.blocks import Block, chunk_frames_for, parse_label, plan_blocks, sample_frames, sample_runs, usable_samples, window
+from scant.io.blocks import (
+    Block,
+    chunk_frames_for,
+    frames_of_a_block,
+    parse_label,
+    plan_blocks,
+    sample_frames,
+    sample_runs,
+    usable_samples,
+    window,
+)
 
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 40))
@@ -15,6 +25,22 @@ def test_blocks_cover_every_frame_once_and_start_on_chunks(n_frames: int, chunk_
     assert [frame for block in blocks for frame in block.frames] == list(range(n_frames))
     assert all(block.start % chunk_frames == 0 and block.index == i for i, block in enumerate(blocks))
     assert sorted(block.label for block in blocks) == [block.label for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("asked", "n_frames", "side_px", "frames"),
+    [
+        ("auto", 50_000, 2048, 64),
+        ("auto", 50_000, 1024, 256),
+        ("auto", 50_000, 256, 512),
+        ("auto", 3_000, 256, 128),
+        ("auto", 24, 256, 64),
+        ("auto", 50_000, 4096, 64),
+        (100, 50_000, 256, 112),
+    ],
+)
+def test_blocks_grow_where_frames_are_small_and_many(asked, n_frames, side_px, frames):
+    assert frames_of_a_block(asked, n_frames, side_px**2, 16) == frames
 
 
 def test_block_that_cuts_a_chunk_is_refused_with_the_next_step() -> None:

@@ -95,7 +95,8 @@ def test_rules_declare_what_the_plan_says(repository, n_workers, config):
     frame = LONG.pixels * 4
     together = window_for_dose(LONG.dose_e_per_angstrom2) if config is ACROSS else 1
     names = {
-        "memory_mb": lambda n: job_memory_mb(n, frame), "worker_memory_mb": lambda n: worker_job_memory_mb(n, n_workers, frame),
+        "memory_mb": lambda n: job_memory_mb(n(None) if callable(n) else n, frame), "frames_of_job": lambda w: 64,
+        "worker_memory_mb": lambda n: worker_job_memory_mb(n, n_workers, frame),
         "workers": lambda: n_workers, "CONFIG": CONFIG, "WINDOW_FRAMES_MAX": 64, "denoising_frames": frames_to_denoise(together),
     }  # fmt: skip
     said = plan(config, "long", LONG, n_workers).memory_mb

@@ -117,9 +117,18 @@ def frame_bytes(name):
     return json.loads(known.read_text())["frame_bytes"] if known.exists() else 0
 
 
+def frames_of_job(w):
+    start, stop = parse_label(w.block)
+    return stop - start
+
+
 def memory_mb(frames_in_memory, base_mb=1200):
-    """Memory of a job as a function of its frames, for the scheduler; before ingest has run, the base alone."""
-    return lambda w, attempt: attempt * job_memory_mb(frames_in_memory, frame_bytes(w.name), base_mb)
+    """Memory of a job by its frames, a number or a function of wildcards; before ingest has run, the base alone."""
+    return lambda w, attempt: attempt * job_memory_mb(_count(frames_in_memory, w), frame_bytes(w.name), base_mb)
+
+
+def _count(frames, w):
+    return frames(w) if callable(frames) else frames
 
 
 def workers():
@@ -131,13 +140,5 @@ def workers():
 
 
 def worker_memory_mb(frames_each):
-    """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie.
-
-    frames_each: a number, or a function of the wildcards.
-    """
-
-    def declared(w, attempt):
-        n_frames = frames_each(w) if callable(frames_each) else frames_each
-        return attempt * worker_job_memory_mb(n_frames, workers(), frame_bytes(w.name))
-
-    return declared
+    """Memory of a job whose workers each hold so many frames as stored: it grows with the workers, not with block or movie."""
+    return lambda w, attempt: attempt * worker_job_memory_mb(_count(frames_each, w), workers(), frame_bytes(w.name))

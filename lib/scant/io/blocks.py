@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from scant.errors import ConfigError, InputError
 
 CHUNK_FRAMES_MAX = 64
 SPARE_FRAMES = 8
+BLOCK_FRAMES, BLOCK_FRAMES_MAX, BLOCKS_MIN = 64, 512, 16
+LARGE_FRAME_PX = 2048 * 2048
 CHUNK_TARGET_BYTES = 4 * 2**20
 
 
@@ -39,6 +42,20 @@ def parse_label(label: str) -> tuple[int, int]:
     if match is None or int(match[1]) >= int(match[2]):
         raise InputError(f"block label {label!r}: expected START-STOP with seven digits or more each, such as 0000000-0000064")
     return int(match[1]), int(match[2])
+
+
+def frames_of_a_block(asked: int | Literal["auto"], n_frames: int, frame_px: int, chunk_frames: int) -> int:
+    """Frames of one job: the number asked for, rounded up to whole time chunks.
+
+    'auto' is 64; of small frames in a long movie, where jobs would cost more in starts than in work, up to 512, with no more pixels than 64
+    frames of 2048 x 2048 and no fewer than 16 blocks.
+    """
+    if asked == "auto":
+        most = min(BLOCK_FRAMES_MAX, BLOCK_FRAMES * LARGE_FRAME_PX // frame_px, n_frames // BLOCKS_MIN)
+        asked = BLOCK_FRAMES
+        while 2 * asked <= most:
+            asked *= 2
+    return -(-asked // chunk_frames) * chunk_frames
 
 
 def plan_blocks(n_frames: int, block_frames: int, chunk_frames: int) -> list[Block]:

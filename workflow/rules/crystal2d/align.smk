@@ -19,7 +19,7 @@ rule align_pairs:
         code=code_of("align_pairs"),
     threads: 1
     resources:
-        mem_mb=memory_mb(4 * CONFIG.block_frames),
+        mem_mb=memory_mb(lambda w: 4 * frames_of_job(w)),
         runtime=60,
     script: script_of("align_pairs")
 

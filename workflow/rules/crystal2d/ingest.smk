@@ -49,6 +49,6 @@ rule ingest_frames:
         code=code_of("ingest_frames"),
     threads: 1
     resources:
-        mem_mb=memory_mb(CONFIG.block_frames),
+        mem_mb=memory_mb(frames_of_job),
         runtime=60,
     script: script_of("ingest_frames")

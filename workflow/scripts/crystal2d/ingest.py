@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from scant.config import load_acquisition
 from scant.imaging.temporal import frame_levels
-from scant.io.blocks import chunk_frames_for, plan_blocks, sample_frames
+from scant.io.blocks import chunk_frames_for, frames_of_a_block, plan_blocks, sample_frames
 from scant.io.jobs import job
 from scant.io.logs import say
 from scant.io.readers import open_movie, read_frames
@@ -25,7 +25,8 @@ def ingest(inputs, outputs, params):
     sampled = np.stack([read_frames(source, n, n + 1)[0] for n in sample_frames(facts["n_frames"], LEVEL_FRAMES)])
     facts |= {"movie": str(folder / acquisition.movie), "level_adu": float(np.nanmedian(frame_levels(sampled)))}
     chunk_frames = chunk_frames_for(source.height_px, source.width_px, facts["itemsize"], params.settings["chunk_bytes"])
-    block_frames = -(-params.block_frames // chunk_frames) * chunk_frames
+    frame_px = source.height_px * source.width_px
+    block_frames = frames_of_a_block(params.block_frames, facts["n_frames"], frame_px, chunk_frames)
     blocks = plan_blocks(facts["n_frames"], block_frames, chunk_frames)
     hashes = {Path(file).name: file_fingerprint(file) for file in inputs.files}
     provenance = record("ingest", seed=params.seed, params=params.settings, code=params.code, inputs=hashes)
