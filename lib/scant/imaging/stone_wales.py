@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,22 +27,34 @@ Ints = NDArray[np.int64]
 
 PRIOR_LOG_ODDS = float(np.log(1e-4))
 CANDIDATES = 8
-PROMISING = 0.6
+PROMISING = 0.85
 MODEL_ERROR = 0.05
 WINDOW_BONDS, BEYOND_BONDS = 6.0, 3.0
 FREE_BONDS = 3.0
+SHARES_OF_MOVES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class LocalFit:
+    """The best fit around a bond: its `energy`, and its `image` (h, w) with the pixels' `weight`."""
+
+    energy: float
+    image: Array
+    weight: Array
 
 
 def turn_bonds(observation: Observation, state: Detection, simulate: Simulator | None, bond_px: float, most: int = 20) -> Detection:
     """Turn the bonds that explain the image better so, one after the other, each the best of its round."""
     for _ in range(most):
         gains = []
-        for candidate, difference in turn_candidates(observation, state):
+        for candidate in turn_candidates(observation, state):
             around, number = _around(state, candidate, bond_px)
-            gain = local_energy(observation, around, around, number, bond_px, simulate)
-            gain -= local_energy(observation, around, with_turned_bond(around, number), number, bond_px, simulate)
+            as_is, turned = (
+                local_fit(observation, around, either, number, bond_px, simulate) for either in (around, with_turned_bond(around, number))
+            )
+            difference = float(((turned.image - as_is.image) ** 2 * as_is.weight).sum())
             # where noise is small the model's own error decides: ask for a share of the signal too
-            gains.append((gain + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference), candidate))
+            gains.append((as_is.energy - turned.energy + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference), candidate))
         if not gains or max(g for g, _ in gains) <= 0:
             return state
         state = refitted(with_turned_bond(state, max(gains, key=lambda pair: pair[0])[1]), observation, bond_px)
@@ -54,8 +68,8 @@ def _around(state: Detection, bond_number: int, bond_px: float) -> tuple[Detecti
     return part, int(np.searchsorted(held, bond_number))
 
 
-def turn_candidates(observation: Observation, state: Detection) -> list[tuple[int, float]]:
-    """Bonds whose turning, everything else held still, changes chi^2 most favourably; and chi^2 between both images."""
+def turn_candidates(observation: Observation, state: Detection) -> list[int]:
+    """Bonds whose turning, everything else held still, changes chi^2 most favourably."""
     clean = (state.flag & (FLAG_CONTAMINATED | FLAG_OUTSIDE | FLAG_DEFECT)) == 0
     usable = np.nonzero(clean[state.bonds].all(axis=1))[0]
     if not len(usable):
@@ -72,8 +86,7 @@ def turn_candidates(observation: Observation, state: Detection) -> list[tuple[in
     order = np.argsort(linear)[: 4 * CANDIDATES]
     quadratic = np.array([_difference_norm(observation, state, pairs[k], turned[2 * k : 2 * k + 2]) for k in order])
     gain = linear[order] + quadratic
-    best = [k for k in np.argsort(gain)[:CANDIDATES] if gain[k] < PROMISING * quadratic[k]]
-    return [(int(usable[order[k]]), float(quadratic[k])) for k in best]
+    return [int(usable[order[k]]) for k in np.argsort(gain)[:CANDIDATES] if gain[k] < PROMISING * quadratic[k]]
 
 
 def _difference_norm(observation: Observation, state: Detection, pair: Ints, turned: Array) -> float:
@@ -85,12 +98,13 @@ def _difference_norm(observation: Observation, state: Detection, pair: Ints, tur
     return float((overlap * double * sign[pairs[:, 0]] * sign[pairs[:, 1]]).sum())
 
 
-def local_energy(
+def local_fit(
     observation: Observation, original: Detection, state: Detection, bond_number: int, bond_px: float, simulate: Simulator | None
-) -> float:
-    """Energy of the best fit around a bond of the original, springs near it free so that both ways of bonding are judged alike.
+) -> LocalFit:
+    """The best fit around a bond of the original, springs near it free so that both ways of bonding are judged alike.
 
-    With a simulator the image term is that of the simulated window at the fitted positions, its contrast scaled to the frame.
+    Near focus the template of an atom pulls positions far off. With a simulator the image term is therefore that of the simulated window,
+    its contrast scaled to the frame, and only as much of each move is taken as lowers the energy then.
     """
     centre = original.positions_px[original.bonds[bond_number]].mean(axis=0)
     reach = WINDOW_BONDS * bond_px
@@ -98,10 +112,17 @@ def local_energy(
     crop = observation.crop(slice(low[1], int(centre[1] + reach) + 1), slice(low[0], int(centre[0] + reach) + 1))
     near, bonds = np.hypot(*(original.positions_px - centre).T) < FREE_BONDS * bond_px, state.bonds
     springs = Springs(bonds, state.reference_px[bonds[:, 1]] - state.reference_px[bonds[:, 0]], near[bonds].any(axis=1), bond_px)
-    fit = refine(crop, state.positions_px - low, np.ones(len(near)), springs, template=state.template, iterations=5)
+    start = state.positions_px - low
+    fit = refine(crop, start, np.ones(len(near)), springs, template=state.template, iterations=5)
     if simulate is None:
-        return fit.energy
-    image = simulate(fit.positions_px, (crop.image.shape[0], crop.image.shape[1]))
+        return LocalFit(fit.energy, crop.image - fit.residual, crop.weight)
+    tried = [_simulated(crop, start + share * (fit.positions_px - start), springs, simulate) for share in SHARES_OF_MOVES]
+    return min(tried, key=lambda each: each.energy)
+
+
+def _simulated(crop: Observation, positions: Array, springs: Springs, simulate: Simulator) -> LocalFit:
+    image = simulate(positions, (crop.image.shape[0], crop.image.shape[1]))
     image = crop.high_passed(image - image.mean())
     scale = float((image * crop.image * crop.weight).sum() / max(float((image**2 * crop.weight).sum()), 1e-12))
-    return 0.5 * float(((crop.image - scale * image) ** 2 * crop.weight).sum()) + spring_force(fit.positions_px, springs)[2]
+    misfit = 0.5 * float(((crop.image - scale * image) ** 2 * crop.weight).sum())
+    return LocalFit(misfit + spring_force(positions, springs)[2], scale * image, crop.weight)
