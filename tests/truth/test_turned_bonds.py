@@ -1,4 +1,4 @@
-"""A turned bond is found in the mean of five simulated frames of a warm sheet, near focus too, where an atom's template says little."""
+"""A turned bond is found in the mean of five frames of a warm sheet, near focus and beyond it too, where an atom's template misleads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sheets() -> tuple[np.ndarray, ...]:
     return tuple(frame.positions for frame in true_frames(view, FRAMES, Specimen(n_stone_wales=1), seed=7))
 
 
-@pytest.mark.parametrize("defocus_angstrom", [-30.0, -45.0, -90.0])
+@pytest.mark.parametrize("defocus_angstrom", [-30.0, -45.0, -90.0, 60.0, 100.0, 120.0])
 def test_a_turned_bond_of_a_warm_sheet_is_found(defocus_angstrom):
     optics = Optics(80.0, -130000.0, defocus_angstrom, 10.0, 52.2)
     frames = []

@@ -65,11 +65,17 @@ def detect_atoms(
     none = np.zeros((0, 2))
     state = Detection(fit.positions_px, sites.index, sites.bonds, ones, flag, sites.positions_px, none, none, fit)
     state = refitted(state, observation, bond, 2) if variance_e2 is None else state
-    dirty = state.in_view & (_unexplained(observation, state.fit, bond) > UNEXPLAINED)
-    state = replace(state, flag=state.flag | np.where(dirty, FLAG_CONTAMINATED, 0))
+    weak = state.flag & FLAG_CONTAMINATED
+    state = _with_contamination(observation, state, weak, bond)
     kernels = None if simulate is None else _scaled_kernels(observation, state, simulate, lattice)
-    state = turn_bonds(observation, state, simulate, bond)
+    state = _with_contamination(observation, turn_bonds(observation, state, simulate, kernels, bond), weak, bond)
     return remove_vacancies(observation, state, kernels, bond)
+
+
+def _with_contamination(observation: Observation, state: Detection, weak: Ints, bond: float) -> Detection:
+    """The detection with atoms flagged where the lattice is `weak` (n,), or as it stands does not explain what the image shows."""
+    dirty = state.in_view & (_unexplained(observation, state.fit, bond) > UNEXPLAINED)
+    return replace(state, flag=(state.flag & ~FLAG_CONTAMINATED) | weak | np.where(dirty, FLAG_CONTAMINATED, 0))
 
 
 def _edge_flags(positions: Array, shape: tuple[int, ...], bond: float) -> Ints:

@@ -1,4 +1,4 @@
-"""Bonds turned by 90 degrees: candidates by their residual, decision by the energy of the best local fit either way."""
+"""Bonds turned by 90 degrees: candidates by what looks missing, decision by the energy of the best local fit either way."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from scant.imaging.candidates import (
     with_turned_bond,
 )
 from scant.imaging.fit import Observation, Springs, refine, spring_force
-from scant.imaging.missing import Simulator
+from scant.imaging.missing import AtomKernels, Simulator
 from scant.imaging.normal_equations import neighbour_pairs
+from scant.imaging.occupancy import evidence
 from scant.imaging.template import overlaps, responses, visible_weight
 
 Array = NDArray[np.float64]
@@ -27,11 +28,14 @@ Ints = NDArray[np.int64]
 
 PRIOR_LOG_ODDS = float(np.log(1e-4))
 CANDIDATES = 8
-PROMISING = 0.85
+# What makes a candidate: more than this share of the change that the template expects; scores beyond so many of their spreads.
+PROMISING, SIGNIFICANT = 0.6, 2.0
 MODEL_ERROR = 0.05
 WINDOW_BONDS, BEYOND_BONDS = 6.0, 3.0
 FREE_BONDS = 3.0
-SHARES_OF_MOVES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NO_MOVE, SHARES_OF_MOVES = (0.0,), (0.0, 0.25, 0.5, 0.75, 1.0)
+# Of the difference between both images: half of it is lost by turning a bond that is not turned.
+HOPELESS = 0.4
 
 
 @dataclass(frozen=True)
@@ -43,22 +47,45 @@ class LocalFit:
     weight: Array
 
 
-def turn_bonds(observation: Observation, state: Detection, simulate: Simulator | None, bond_px: float, most: int = 20) -> Detection:
-    """Turn the bonds that explain the image better so, one after the other, each the best of its round."""
+def turn_bonds(
+    observation: Observation, state: Detection, simulate: Simulator | None, kernels: AtomKernels | None, bond_px: float, most: int = 20
+) -> Detection:
+    """Turn the bonds that explain the image better so, one after the other, each the best of its round.
+
+    With the simulated kernels of single atoms candidates are bonds both of whose atoms look missing, else those whose turning suits the
+    fitted template, which is blind near focus and misled beyond it.
+    """
+    rejected: set[tuple[int, ...]] = set()
     for _ in range(most):
-        gains = []
-        for candidate in turn_candidates(observation, state):
-            around, number = _around(state, candidate, bond_px)
-            as_is, turned = (
-                local_fit(observation, around, either, number, bond_px, simulate) for either in (around, with_turned_bond(around, number))
-            )
-            difference = float(((turned.image - as_is.image) ** 2 * as_is.weight).sum())
-            # where noise is small the model's own error decides: ask for a share of the signal too
-            gains.append((as_is.energy - turned.energy + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference), candidate))
-        if not gains or max(g for g, _ in gains) <= 0:
+        gains = {}
+        candidates = turn_candidates(observation, state) if kernels is None else missing_pairs(observation, state, kernels, bond_px)
+        for candidate in candidates:
+            atoms = tuple(state.index[state.bonds[candidate]].ravel().tolist())
+            if atoms not in rejected:
+                gains[candidate] = turning_gain(observation, state, candidate, bond_px, simulate)
+                rejected |= {atoms} if gains[candidate] <= 0 else set()
+        best = max(gains, key=lambda candidate: gains[candidate], default=None)
+        if best is None or gains[best] <= 0:
             return state
-        state = refitted(with_turned_bond(state, max(gains, key=lambda pair: pair[0])[1]), observation, bond_px)
+        state = refitted(with_turned_bond(state, best), observation, bond_px)
     return state
+
+
+def turning_gain(observation: Observation, state: Detection, candidate: int, bond_px: float, simulate: Simulator | None) -> float:
+    """Log odds for a bond's being turned: the energies of the best fit either way, and the prior.
+
+    Without a fit first: where the simulated image is much worse with the bond turned, atoms that move a little change nothing of that.
+    """
+    around, number = _around(state, candidate, bond_px)
+    ways = around, with_turned_bond(around, number)
+    for moves in (NO_MOVE, SHARES_OF_MOVES) if simulate is not None else (SHARES_OF_MOVES,):
+        as_is, turned = (local_fit(observation, around, way, number, bond_px, simulate, moves) for way in ways)
+        difference = float(((turned.image - as_is.image) ** 2 * as_is.weight).sum())
+        gain = as_is.energy - turned.energy
+        if gain < -HOPELESS * difference:
+            break
+    # where noise is small the model's own error decides: ask for a share of the signal too
+    return gain + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference)
 
 
 def _around(state: Detection, bond_number: int, bond_px: float) -> tuple[Detection, int]:
@@ -66,6 +93,19 @@ def _around(state: Detection, bond_number: int, bond_px: float) -> tuple[Detecti
     off = np.abs(state.positions_px - state.positions_px[state.bonds[bond_number]].mean(axis=0)).max(axis=1)
     part, held = subset(state, off < (WINDOW_BONDS + BEYOND_BONDS) * bond_px)
     return part, int(np.searchsorted(held, bond_number))
+
+
+def missing_pairs(observation: Observation, state: Detection, kernels: AtomKernels, bond_px: float) -> list[int]:
+    """Bonds whose two atoms look missing most, the one that does less deciding: a turned bond's atoms are 0.7 A from their sites."""
+    seen = evidence(observation, state, kernels, bond_px)
+    score = np.where(seen.visible & (state.flag & (FLAG_OUTSIDE | FLAG_DEFECT) == 0), seen.score, 0.0)
+    # what looks like contamination may be a turned bond, but must not keep the others out
+    dirty = (state.flag & FLAG_CONTAMINATED) > 0
+    found: list[int] = []
+    for where in (~dirty, dirty):
+        missing = np.where(where, score, 0.0)[state.bonds].min(axis=1)
+        found += [int(k) for k in np.argsort(-missing, kind="stable")[:CANDIDATES] if missing[k] > SIGNIFICANT * seen.spread]
+    return found
 
 
 def turn_candidates(observation: Observation, state: Detection) -> list[int]:
@@ -99,7 +139,13 @@ def _difference_norm(observation: Observation, state: Detection, pair: Ints, tur
 
 
 def local_fit(
-    observation: Observation, original: Detection, state: Detection, bond_number: int, bond_px: float, simulate: Simulator | None
+    observation: Observation,
+    original: Detection,
+    state: Detection,
+    bond_number: int,
+    bond_px: float,
+    simulate: Simulator | None,
+    moves: tuple[float, ...],
 ) -> LocalFit:
     """The best fit around a bond of the original, springs near it free so that both ways of bonding are judged alike.
 
@@ -113,10 +159,12 @@ def local_fit(
     near, bonds = np.hypot(*(original.positions_px - centre).T) < FREE_BONDS * bond_px, state.bonds
     springs = Springs(bonds, state.reference_px[bonds[:, 1]] - state.reference_px[bonds[:, 0]], near[bonds].any(axis=1), bond_px)
     start = state.positions_px - low
+    if simulate is not None and moves == NO_MOVE:
+        return _simulated(crop, start, springs, simulate)
     fit = refine(crop, start, np.ones(len(near)), springs, template=state.template, iterations=5)
     if simulate is None:
         return LocalFit(fit.energy, crop.image - fit.residual, crop.weight)
-    tried = [_simulated(crop, start + share * (fit.positions_px - start), springs, simulate) for share in SHARES_OF_MOVES]
+    tried = [_simulated(crop, start + share * (fit.positions_px - start), springs, simulate) for share in moves]
     return min(tried, key=lambda each: each.energy)
 
 
