@@ -101,7 +101,7 @@ class DenoiseSettings(Leaf):
     across_frames: bool = Field(
         False,
         description="bm3d: each frame with those of its averaging window, in groups of patches across all of them, instead of their mean; "
-        "as good on what stays and better on what changes from frame to frame, where the dose shows it, in 3.5 times the time",
+        "as good on what stays, and a little more is kept of what changes from frame to frame; 3.5 times the time",
     )
 
 
