@@ -17,11 +17,11 @@ from scant.imaging.candidates import (
     turned_pair,
     with_turned_bond,
 )
-from scant.imaging.fit import Observation, Springs, refine, spring_force
+from scant.imaging.fit import Fit, Observation, Springs, refine, spring_force
 from scant.imaging.missing import AtomKernels, Simulator
 from scant.imaging.normal_equations import neighbour_pairs
 from scant.imaging.occupancy import evidence
-from scant.imaging.template import overlaps, responses, visible_weight
+from scant.imaging.template import Template, overlaps, responses, visible_weight
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,7 +33,7 @@ PROMISING, SIGNIFICANT = 0.6, 2.0
 MODEL_ERROR = 0.05
 WINDOW_BONDS, BEYOND_BONDS = 6.0, 3.0
 FREE_BONDS = 3.0
-NO_MOVE, SHARES_OF_MOVES = (0.0,), (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARES_OF_MOVES = (0.25, 0.5, 0.75, 1.0)
 # Of the difference between both images: half of it is lost by turning a bond that is not turned.
 HOPELESS = 0.4
 
@@ -45,6 +45,16 @@ class LocalFit:
     energy: float
     image: Array
     weight: Array
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A window around a bond in one way of bonding: its pixels, atoms (n, 2) in them to begin with, their springs and template."""
+
+    crop: Observation
+    start: Array
+    springs: Springs
+    template: Template
 
 
 def turn_bonds(
@@ -77,15 +87,21 @@ def turning_gain(observation: Observation, state: Detection, candidate: int, bon
     Without a fit first: where the simulated image is much worse with the bond turned, atoms that move a little change nothing of that.
     """
     around, number = _around(state, candidate, bond_px)
-    ways = around, with_turned_bond(around, number)
-    for moves in (NO_MOVE, SHARES_OF_MOVES) if simulate is not None else (SHARES_OF_MOVES,):
-        as_is, turned = (local_fit(observation, around, way, number, bond_px, simulate, moves) for way in ways)
-        difference = float(((turned.image - as_is.image) ** 2 * as_is.weight).sum())
-        gain = as_is.energy - turned.energy
-        if gain < -HOPELESS * difference:
-            break
+    ways = [_surroundings(observation, around, way, number, bond_px) for way in (around, with_turned_bond(around, number))]
+    if simulate is None:
+        gain, difference = _compared(*(fitted(way) for way in ways))
+    else:
+        unmoved = [_simulated(way, way.start, simulate) for way in ways]
+        gain, difference = _compared(*unmoved)
+        if gain >= -HOPELESS * difference:
+            gain, difference = _compared(*(moved(way, first, simulate) for way, first in zip(ways, unmoved)))
     # where noise is small the model's own error decides: ask for a share of the signal too
     return gain + min(PRIOR_LOG_ODDS, -MODEL_ERROR * difference)
+
+
+def _compared(as_is: LocalFit, turned: LocalFit) -> tuple[float, float]:
+    """By how much the turned bond's energy is lower, and chi^2 between both images."""
+    return as_is.energy - turned.energy, float(((turned.image - as_is.image) ** 2 * as_is.weight).sum())
 
 
 def _around(state: Detection, bond_number: int, bond_px: float) -> tuple[Detection, int]:
@@ -138,39 +154,41 @@ def _difference_norm(observation: Observation, state: Detection, pair: Ints, tur
     return float((overlap * double * sign[pairs[:, 0]] * sign[pairs[:, 1]]).sum())
 
 
-def local_fit(
-    observation: Observation,
-    original: Detection,
-    state: Detection,
-    bond_number: int,
-    bond_px: float,
-    simulate: Simulator | None,
-    moves: tuple[float, ...],
-) -> LocalFit:
-    """The best fit around a bond of the original, springs near it free so that both ways of bonding are judged alike.
-
-    Near focus the template of an atom pulls positions far off. With a simulator the image term is therefore that of the simulated window,
-    its contrast scaled to the frame, and only as much of each move is taken as lowers the energy then.
-    """
+def _surroundings(observation: Observation, original: Detection, state: Detection, bond_number: int, bond_px: float) -> Surroundings:
+    """The window around a bond of the original, springs near it free so that both ways of bonding are judged alike."""
     centre = original.positions_px[original.bonds[bond_number]].mean(axis=0)
     reach = WINDOW_BONDS * bond_px
     low = np.maximum(np.floor(centre - reach).astype(int), 0)
     crop = observation.crop(slice(low[1], int(centre[1] + reach) + 1), slice(low[0], int(centre[0] + reach) + 1))
     near, bonds = np.hypot(*(original.positions_px - centre).T) < FREE_BONDS * bond_px, state.bonds
     springs = Springs(bonds, state.reference_px[bonds[:, 1]] - state.reference_px[bonds[:, 0]], near[bonds].any(axis=1), bond_px)
-    start = state.positions_px - low
-    if simulate is not None and moves == NO_MOVE:
-        return _simulated(crop, start, springs, simulate)
-    fit = refine(crop, start, np.ones(len(near)), springs, template=state.template, iterations=5)
-    if simulate is None:
-        return LocalFit(fit.energy, crop.image - fit.residual, crop.weight)
-    tried = [_simulated(crop, start + share * (fit.positions_px - start), springs, simulate) for share in moves]
-    return min(tried, key=lambda each: each.energy)
+    return Surroundings(crop, state.positions_px - low, springs, state.template)
 
 
-def _simulated(crop: Observation, positions: Array, springs: Springs, simulate: Simulator) -> LocalFit:
+def _refined(way: Surroundings) -> Fit:
+    return refine(way.crop, way.start, np.ones(len(way.start)), way.springs, template=way.template, iterations=5)
+
+
+def fitted(way: Surroundings) -> LocalFit:
+    """The fit of the template."""
+    fit = _refined(way)
+    return LocalFit(fit.energy, way.crop.image - fit.residual, way.crop.weight)
+
+
+def moved(way: Surroundings, unmoved: LocalFit, simulate: Simulator) -> LocalFit:
+    """The best simulated window on the way to the fit of the template.
+
+    Near focus that fit pulls positions far off: only as much of each move is taken as lowers the energy of the simulated image.
+    """
+    move = _refined(way).positions_px - way.start
+    return min([unmoved, *(_simulated(way, way.start + share * move, simulate) for share in SHARES_OF_MOVES)], key=lambda each: each.energy)
+
+
+def _simulated(way: Surroundings, positions: Array, simulate: Simulator) -> LocalFit:
+    """The simulated window, its contrast scaled to the frame."""
+    crop = way.crop
     image = simulate(positions, (crop.image.shape[0], crop.image.shape[1]))
     image = crop.high_passed(image - image.mean())
     scale = float((image * crop.image * crop.weight).sum() / max(float((image**2 * crop.weight).sum()), 1e-12))
     misfit = 0.5 * float(((crop.image - scale * image) ** 2 * crop.weight).sum())
-    return LocalFit(misfit + spring_force(positions, springs)[2], scale * image, crop.weight)
+    return LocalFit(misfit + spring_force(positions, way.springs)[2], scale * image, crop.weight)
