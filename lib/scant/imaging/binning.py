@@ -25,7 +25,9 @@ def band_limited(image: NDArray[np.floating], mask: NDArray[np.bool_], factor: i
     pad = [(0, -side % factor) for side in image.shape]
     whole, good = np.pad(_filled(image, mask), pad, mode="symmetric"), np.pad(mask, pad)
     rows, columns = (side // factor for side in whole.shape)
-    count = good.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
+    count = np.zeros((rows, columns), dtype=np.int64)
+    for corner in np.ndindex(factor, factor):
+        count += good[corner[0] :: factor, corner[1] :: factor]
     return idctn(dctn(whole, norm="ortho")[:rows, :columns], norm="ortho") / factor, count
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
+from numba import njit
 from numpy.typing import NDArray
 
 from scant.imaging.normal_equations import Pattern, block_jacobi, neighbour_pairs, solved
+from scant.imaging.products import render, responses, visible_weight
 from scant.imaging.smooth import wide_gaussian
-from scant.imaging.template import Template, TemplateBasis, combine, gaussian_basis, overlaps, render, responses, visible_weight
+from scant.imaging.template import Template, TemplateBasis, combine, gaussian_basis, overlaps
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -112,7 +114,8 @@ def fit_template(observation: Observation, positions_px: Array, amplitude: Array
     basis = observation.basis
     observation, origin = observation.middle()
     positions_px, shape = positions_px - origin, observation.image.shape
-    stack = np.array([observation.high_passed(render(positions_px, amplitude, basis, shape, m)) for m in range(len(basis.profile))])
+    single = [combine(basis, weights, observation.width_px).products for weights in np.eye(len(basis.transfer))]
+    stack = np.array([observation.high_passed(render(positions_px, amplitude, products, shape)) for products in single])
     normal = np.einsum("ayx,byx,yx->ab", stack, stack, observation.weight)
     right = np.einsum("ayx,yx,yx->a", stack, observation.image, observation.weight)
     ridge = basis.penalty * (normal[0, 0] / right[0]) ** 2 + 1e-6 * np.trace(normal)
@@ -144,36 +147,47 @@ def refine(
     for step in range(iterations):
         if template is None and step == 2:
             current = fit_template(observation, positions, amplitude)
-        residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
+        residual = observation.image - observation.high_passed(render(positions, amplitude, current.products, shape))
         force, stiffness, _ = spring_force(positions, springs)
-        force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current)[:, 1:]
+        force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current.products)[:, 1:]
         # the later steps are small: one matrix serves them and the errors
         if step < (2 if template is None else 1):
-            visible = visible_weight(positions, observation.weight, current)
+            visible = visible_weight(positions, observation.weight, current.products)
             coupling = overlaps(positions, pattern.pairs, visible, current)[:, 1:, 1:]
             normal = pattern.matrix(coupling * (amplitude[first] * amplitude[second])[:, None, None], stiffness, ridge)
             preconditioner = block_jacobi(normal, 2)
         shift = solved(normal, force, STEP_TOLERANCE, preconditioner)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
-    residual = observation.image - observation.high_passed(render(positions, amplitude, current, shape))
+    residual = observation.image - observation.high_passed(render(positions, amplitude, current.products, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
     return Fit(positions, current, residual, normal, pattern, energy)
 
 
 def spring_force(positions: Array, springs: Springs) -> tuple[Array, Array, float]:
     """Force (n, 2) of all springs, stiffness block (m, 2, 2) of each, and their energy in k_B T."""
-    a, b = springs.bonds.T
-    vector = positions[b] - positions[a]
     along, across = springs.stiffness_per_px2
-    direction = np.where(springs.free[:, None], vector, springs.reference_px)
-    unit = direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
-    target = np.where(springs.free[:, None], unit * springs.length_px, springs.reference_px)
-    projector = unit[:, :, None] * unit[:, None, :]
-    side = np.where(springs.free, 0.1 * across, across)[:, None, None]
-    blocks = along * projector + side * (np.eye(2) - projector)
-    stretch = vector - target
-    pull = np.einsum("mij,mj->mi", blocks, stretch)
-    force = np.zeros_like(positions)
-    np.add.at(force, a, pull)
-    np.add.at(force, b, -pull)
-    return force, blocks, 0.5 * float((pull * stretch).sum())
+    force, blocks = np.zeros_like(positions), np.empty((len(springs.bonds), 2, 2))
+    energy = _pull(positions, springs.bonds, springs.reference_px, springs.free, springs.length_px, along, across, force, blocks)
+    return force, blocks, energy
+
+
+@njit(cache=True)
+def _pull(positions, bonds, reference, free, length, along, across, force, blocks):
+    energy = 0.0
+    for k in range(bonds.shape[0]):
+        a, b = bonds[k]
+        x, y = positions[b, 0] - positions[a, 0], positions[b, 1] - positions[a, 1]
+        u, v = (x, y) if free[k] else (reference[k, 0], reference[k, 1])
+        norm = max(np.sqrt(u * u + v * v), 1e-9)
+        size, side = (length, 0.1 * across) if free[k] else (norm, across)
+        u, v = u / norm, v / norm
+        off_x, off_y = x - size * u, y - size * v
+        blocks[k, 0, 0], blocks[k, 1, 1] = along * u * u + side * v * v, along * v * v + side * u * u
+        blocks[k, 0, 1] = blocks[k, 1, 0] = (along - side) * u * v
+        pull_x, pull_y = blocks[k, 0, 0] * off_x + blocks[k, 0, 1] * off_y, blocks[k, 1, 0] * off_x + blocks[k, 1, 1] * off_y
+        force[a, 0] += pull_x
+        force[a, 1] += pull_y
+        force[b, 0] -= pull_x
+        force[b, 1] -= pull_y
+        energy += 0.5 * (pull_x * off_x + pull_y * off_y)
+    return energy

@@ -26,6 +26,9 @@ __all__ = [
     "Hexagons", "Localised", "hexagon_centres", "localise_frame", "own_variance",
 ]  # fmt: skip
 
+# Gauss-Newton steps from where the mean has the atoms: a third one changes their errors by less than half a percent.
+STEPS = 2
+
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -102,7 +105,7 @@ def localise_frame(
     present = np.ones(len(detection.positions_px))
     template = fit_template(observation, detection.positions_px, present)
     springs, pattern = detection.springs(bond), detection.fit.pattern
-    fit = refine(observation, detection.positions_px, present, springs, template=template, pattern=pattern, iterations=3)
+    fit = refine(observation, detection.positions_px, present, springs, template=template, pattern=pattern, iterations=STEPS)
     covariance = crystal_inverse(fit.normal, fit.positions_px, BLOCK_REACH * bond, 2)
     amplitude, sigma = atom_amplitudes(observation, fit, bond)
     return _assemble(image_e, observation, detection, fit, (covariance, amplitude, sigma))
@@ -126,7 +129,7 @@ def _assemble(
         y_px=positions[order, 1],
         sigma_x_px=sigma_px[0, order],
         sigma_y_px=sigma_px[1, order],
-        amplitude_e=(float(fit.template(np.zeros(1))[0]) * amplitude)[order],
+        amplitude_e=(fit.template.products.peak * amplitude)[order],
         background_e=background[order],
         p_atom=detection.p_atom[order],
         flag=flag[order],

@@ -71,7 +71,8 @@ def missing_scores(residual: Array, weight: Array, positions_px: Array, sublatti
     return score, information
 
 
-@numba.njit(cache=True)
+# reassociated sums: those over a row use the processor's vectors
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})
 def _scores(residual, weight, positions, sublattice, values, radius, score, information):
     fine = values.shape[1]
     for n in range(positions.shape[0]):

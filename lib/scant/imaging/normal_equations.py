@@ -50,24 +50,20 @@ class Pattern:
         far = wanted[keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] != wanted]
         keys = np.sort(np.concatenate([keys, far]))
         pairs = np.stack([keys // n, keys % n], axis=1)
-        off = pairs[:, 0] != pairs[:, 1]
-        blocks = np.sort(np.concatenate([keys, pairs[off, 1] * n + pairs[off, 0]]))
-        row, column = blocks // n, blocks % n
-        per_row = np.bincount(row, minlength=n)
-        first = np.concatenate([[0], np.cumsum(per_row)])
+        per_row, row, column, slot, mirrored = _blocks(n, pairs)
+        first = np.cumsum(per_row) - per_row
         # row 2i holds the upper rows of all blocks of i, row 2i + 1 the lower ones
-        start = (2 * (first[row] + np.arange(len(blocks))))[:, None] + 2 * per_row[row][:, None] * np.arange(2)
-        indices = np.empty(4 * len(blocks), dtype=np.int64)
+        start = (2 * (first[row] + np.arange(len(row))))[:, None] + 2 * per_row[row][:, None] * np.arange(2)
+        indices = np.empty(4 * len(row), dtype=np.int64)
         for r in range(2):
             for c in range(2):
                 indices[start[:, r] + c] = 2 * column + c
         indptr = np.concatenate([[0], np.cumsum(np.repeat(2 * per_row, 2))])
-        place = lambda i, j: np.searchsorted(blocks, i * n + j)  # noqa: E731
-        a, b = bonds.T
-        return cls(
-            pairs, bonds, place(*pairs.T), place(pairs[:, 1], pairs[:, 0]), place(np.arange(n), np.arange(n)),
-            np.stack([place(a, b), place(b, a)], axis=1), start, indptr, indices,
-        )  # fmt: skip
+        own, bonded = slot[pairs[:, 0] == pairs[:, 1]], np.searchsorted(keys, wanted)
+        there, back = slot[bonded], mirrored[bonded]
+        upward = bonds[:, 0] < bonds[:, 1]
+        ends = np.stack([np.where(upward, there, back), np.where(upward, back, there)], axis=1)
+        return cls(pairs, bonds, slot, mirrored, own, ends, start, indptr, indices)
 
     def matrix(self, coupling: Array, stiffness: Array, ridge: float) -> sp.csr_matrix:
         """Couplings (p, 2, 2) of pairs, stiffness (m, 2, 2) of bonds and a ridge on the diagonal, as a symmetric CSR matrix."""
@@ -77,14 +73,44 @@ class Pattern:
 
 
 @njit(cache=True)
+def _blocks(n, pairs):
+    """Blocks per row, row and column of all blocks in order, and where the two blocks (i, j) and (j, i) of each sorted pair stand."""
+    per_row = np.zeros(n, np.int64)
+    for i, j in pairs:
+        per_row[i] += 1
+        if i != j:
+            per_row[j] += 1
+    free = np.cumsum(per_row) - per_row
+    row, column = np.empty(per_row.sum(), np.int64), np.empty(per_row.sum(), np.int64)
+    slot, mirrored = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.int64)
+    # a row's blocks left of the diagonal come first, and the pairs are in the order of their first atoms
+    for p in range(len(pairs)):
+        i, j = pairs[p]
+        if i != j:
+            mirrored[p] = free[j]
+            row[free[j]], column[free[j]] = j, i
+            free[j] += 1
+    for p in range(len(pairs)):
+        i, j = pairs[p]
+        slot[p] = free[i]
+        row[free[i]], column[free[i]] = i, j
+        free[i] += 1
+        if i == j:
+            mirrored[p] = slot[p]
+    return per_row, row, column, slot, mirrored
+
+
+@njit(cache=True)
 def _fill(start, slot, mirrored, own, bonds, bonded, coupling, stiffness, ridge, data):
-    for r in range(2):
-        for c in range(2):
-            for p in range(slot.shape[0]):
+    for p in range(slot.shape[0]):
+        for r in range(2):
+            for c in range(2):
                 data[start[slot[p], r] + c] = coupling[p, r, c]
                 data[start[mirrored[p], r] + c] = coupling[p, c, r]
-            for b in range(bonds.shape[0]):
-                for end in range(2):
+    for b in range(bonds.shape[0]):
+        for end in range(2):
+            for r in range(2):
+                for c in range(2):
                     data[start[bonded[b, end], r] + c] -= stiffness[b, r, c]
                     data[start[own[bonds[b, end]], r] + c] += stiffness[b, r, c]
     for n in range(own.shape[0]):

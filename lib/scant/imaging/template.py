@@ -1,9 +1,10 @@
 """An image of atoms as a sum of equal, round templates: the template from its transfer function, rendering, responses, overlaps.
 
-The template is kept as its two-dimensional Fourier transform H(k), radial. Its profile h(r) = 2 pi int H(k) J0(2 pi k r) k dk, and the
-overlap of two atoms a distance d apart, C(d) = 2 pi int H(k)^2 J0(2 pi k d) k dk, are tabulated against the squared distance, so a pixel
-costs one look-up and the normal equations none. With the optics known, H is the linear contrast transfer of one atom; without, a mixture
-of Gaussians that has no integral (a weak phase object puts nothing into its own low frequencies). Both signs and rings are allowed.
+The template is kept as its two-dimensional Fourier transform H(k), radial. Its image h(r) = 2 pi int H(k) J0(2 pi k r) k dk is faded out
+towards the sides of a square and written as a sum of products (`products`); the overlap of two atoms a distance d apart, C(d) = 2 pi int
+H(k)^2 J0(2 pi k d) k dk, is tabulated against d^2, so the normal equations cost no pixels. With the optics known, H is the linear contrast
+transfer of one atom; without, a mixture of Gaussians that has no integral (a weak phase object puts nothing into its own low frequencies).
+Both signs and rings are allowed.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from functools import lru_cache
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 from scipy.special import j0, j1
+
+from scant.imaging.products import RANK, Products, sampled_offsets_px
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 GAUSSIAN_WIDTHS = (0.21, 0.36, 0.7)
 REACH = 2.6
-TABLE_STEPS = 1500
-# Overlaps reach twice the radius; they are smooth, so every eighth node is computed.
-OVERLAP_STEP = 8
+# An atom's image is sampled on so many nodes a side, and spanned by so many functions of one coordinate.
+NODES, FUNCTIONS = 101, 16
+OVERLAP_STEPS = 750
 FREQUENCY_STEPS = 256
 TAPER = 0.85
 GAUSSIAN_CUTOFF = 2.5
@@ -32,39 +36,36 @@ CORRECTION = 0.1
 
 @dataclass(frozen=True)
 class TemplateBasis:
-    """Transfer functions H_m(k), (m, nk), at `k_per_px` (nk,), with profile tables (m, nq) at r^2 = 0, dq, 2 dq, ... px^2.
+    """Transfer functions H_m(k), (m, nk), at `k_per_px` (nk,).
 
-    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free. `waves` (3, nd, nk): what a
-    power at each frequency adds to C, C'/d and (C'' - C'/d)/d^2 (see `Template`) at distances in steps of 8 `step_px2`.
+    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free. `value` and `slope`
+    (steps + 1, f, width) tabulate f functions of one coordinate as `Products` do, and `couplings` (m, f, f) say how much of the product of
+    any two of them is in each component's image. `waves` (3, nd, nk): what a power at each frequency adds to C, C'/d and (C'' - C'/d)/d^2
+    (see `Template`) at distances whose squares go in steps of `step_px2`.
     """
 
     k_per_px: Array
     transfer: Array
     penalty: Array
-    profile: Array
+    value: Array
+    slope: Array
+    couplings: Array
+    before: int
     waves: Array
     step_px2: float
-    radius_px: int
 
 
 @dataclass(frozen=True)
 class Template:
-    """Image of one atom in electrons: `profile_e` over r^2 in steps of `step_px2`, zero beyond `radius_px`.
+    """Image of one atom in electrons, as `products`.
 
     `overlap_e2` (3, nq) holds C, C'/d and (C'' - C'/d)/d^2 against d^2 in steps of `overlap_step_px2`, high-passed and per unit pixel
     weight, up to twice the radius: what the normal equations are made of.
     """
 
-    profile_e: Array
+    products: Products
     overlap_e2: Array
-    step_px2: float
     overlap_step_px2: float
-    radius_px: int
-
-    def __call__(self, r_px: Array) -> Array:
-        """Radial profile in electrons."""
-        nodes = np.arange(len(self.profile_e)) * self.step_px2
-        return np.asarray(np.interp(np.asarray(r_px) ** 2, nodes, self.profile_e, right=0.0))
 
 
 @lru_cache(maxsize=4)
@@ -96,22 +97,11 @@ def combine(basis: TemplateBasis, weights: Array, high_pass_px: float) -> Templa
     """Template of given weights, and its overlap tables behind the high-pass 1 - Gaussian of width `high_pass_px`."""
     k, transfer = basis.k_per_px, weights @ basis.transfer
     power = (transfer * (1 - np.exp(-2 * (np.pi * high_pass_px * k) ** 2))) ** 2 * 2 * np.pi * k * np.gradient(k)
-    return Template(weights @ basis.profile, basis.waves @ power, basis.step_px2, OVERLAP_STEP * basis.step_px2, basis.radius_px)
-
-
-def render(positions_px: Array, amplitude: Array, template: Template | TemplateBasis, shape: tuple[int, ...], component: int = 0) -> Array:
-    """Sum of templates (or of one component of a basis) at (n, 2) positions (x, y), each times its amplitude, on a (ny, nx) grid."""
-    image = np.zeros((shape[0], shape[1]))
-    profile = template.profile_e if isinstance(template, Template) else template.profile[component]
-    _render(positions_px, amplitude, profile, template.step_px2, image)
-    return image
-
-
-def responses(positions_px: Array, image: Array, template: Template) -> Array:
-    """(n, 3): correlation of an image with each atom's template and with its derivatives by the atom's x and y."""
-    out = np.zeros((len(positions_px), 3))
-    _responses(positions_px, image, template.profile_e, template.step_px2, out)
-    return out
+    strength, mixing = np.linalg.eigh(np.tensordot(weights, basis.couplings, 1))
+    strongest = np.argsort(-np.abs(strength))[:RANK]
+    value, slope = ((mixing[:, strongest].T @ table).astype(np.float32) for table in (basis.value, basis.slope))
+    products = Products(value, slope, strength[strongest].astype(np.float32), basis.before)
+    return Template(products, basis.waves @ power, basis.step_px2)
 
 
 def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Template) -> Array:
@@ -124,21 +114,22 @@ def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Templat
     return out
 
 
-def visible_weight(positions_px: Array, weight: Array, template: Template) -> Array:
-    """(n,) mean pixel weight under the squared template of each atom: falls off at the edge of the view and at masked pixels."""
-    out = np.zeros(len(positions_px))
-    _visible(positions_px, weight, template.profile_e, template.step_px2, template.radius_px, out)
-    return out
-
-
 def _tabulate(k: Array, transfer: Array, penalty: Array, bond_px: float) -> TemplateBasis:
-    radius = REACH * bond_px
-    q = np.linspace(0, radius**2, TABLE_STEPS)
-    measure = 2 * np.pi * k * np.gradient(k)
-    profile = (transfer * measure) @ j0(2 * np.pi * k[:, None] * np.sqrt(q))
-    fade = np.clip((np.sqrt(q) / radius - TAPER) / (1 - TAPER), 0, 1)
-    waves = _overlap_waves(k, np.arange(0, 4 * (TABLE_STEPS - 1) + OVERLAP_STEP, OVERLAP_STEP) * q[1])
-    return TemplateBasis(k, transfer, penalty, profile * np.cos(0.5 * np.pi * fade) ** 2, waves, float(q[1]), int(np.ceil(radius)))
+    reach = REACH * bond_px
+    nodes = np.linspace(-reach, reach, NODES)
+    r = np.linspace(0, 1.5 * reach, 4 * NODES)
+    profile = CubicSpline(r, (2 * np.pi * k * np.gradient(k) * j0(2 * np.pi * r[:, None] * k)) @ transfer.T)
+    fade = np.cos(0.5 * np.pi * np.clip((np.abs(nodes) / reach - TAPER) / (1 - TAPER), 0, 1)) ** 2
+    images = np.moveaxis(profile(np.hypot(nodes[:, None], nodes)), -1, 0) * fade[:, None] * fade
+    functions, _, _ = np.linalg.svd(np.hstack([image / np.abs(image).max() for image in images]), full_matrices=False)
+    functions = functions[:, :FUNCTIONS]
+    offsets, before = sampled_offsets_px(reach)
+    spline, inside = CubicSpline(nodes, functions), np.abs(offsets) < reach
+    value, slope = (np.moveaxis(np.where(inside[..., None], spline(offsets, order), 0.0), 2, 1) for order in (0, 1))
+    squares_px2 = np.linspace(0, (2 * reach) ** 2, OVERLAP_STEPS)
+    return TemplateBasis(
+        k, transfer, penalty, value, slope, functions.T @ images @ functions, before, _overlap_waves(k, squares_px2), float(squares_px2[1])
+    )
 
 
 def _overlap_waves(k: Array, squares_px2: Array) -> Array:
@@ -148,63 +139,6 @@ def _overlap_waves(k: Array, squares_px2: Array) -> Array:
     bessel2 = np.where(x > 1e-3, (2 * bessel1 - bessel0) / safe**2, 0.125)
     wave = (2 * np.pi * k) ** 2
     return np.stack([bessel0, -bessel1 * wave, bessel2 * wave**2])
-
-
-@numba.njit(cache=True)
-def _span(centre, reach, size):
-    """First and last (exclusive) pixel within the reach of a centre, inside the image."""
-    return max(int(np.ceil(centre - reach)), 0), min(int(np.floor(centre + reach)) + 1, size)
-
-
-# reassociated sums: `fastmath` lets the sums over a row use the processor's vectors
-@numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _render(positions, amplitude, profile, step, image):
-    inverse, reach2 = 1.0 / step, (profile.size - 1) * step * (1 - 1e-12)
-    for n in range(positions.shape[0]):
-        px, py, a = positions[n, 0], positions[n, 1], amplitude[n]
-        for y in range(*_span(py, np.sqrt(reach2), image.shape[0])):
-            dy2, row = (y - py) ** 2, image[y]
-            for x in range(*_span(px, np.sqrt(max(reach2 - dy2, 0.0)), image.shape[1])):
-                s = ((x - px) ** 2 + dy2) * inverse
-                i = int(s)
-                row[x] += a * (profile[i] + (s - i) * (profile[i + 1] - profile[i]))
-
-
-@numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
-def _responses(positions, image, profile, step, out):
-    inverse, reach2 = 1.0 / step, (profile.size - 1) * step * (1 - 1e-12)
-    for n in range(positions.shape[0]):
-        px, py = positions[n, 0], positions[n, 1]
-        value, along_x, along_y = 0.0, 0.0, 0.0
-        for y in range(*_span(py, np.sqrt(reach2), image.shape[0])):
-            dy, row, pull_y = y - py, image[y], 0.0
-            for x in range(*_span(px, np.sqrt(max(reach2 - dy * dy, 0.0)), image.shape[1])):
-                dx = x - px
-                s = (dx * dx + dy * dy) * inverse
-                i = int(s)
-                rise = profile[i + 1] - profile[i]
-                value += row[x] * (profile[i] + (s - i) * rise)
-                along_x += row[x] * rise * dx
-                pull_y += row[x] * rise
-            along_y += pull_y * dy
-        out[n, 0], out[n, 1], out[n, 2] = value, -2.0 * inverse * along_x, -2.0 * inverse * along_y
-
-
-@numba.njit(cache=True)
-def _visible(positions, weight, profile, step, radius, out):
-    last, inverse = profile.size - 1, 1.0 / step
-    for n in range(positions.shape[0]):
-        x0, y0 = int(np.floor(positions[n, 0] + 0.5)), int(np.floor(positions[n, 1] + 0.5))
-        total, seen = 0.0, 0.0
-        for y in range(y0 - radius, y0 + radius + 1):
-            for x in range(x0 - radius, x0 + radius + 1):
-                i = int(((x - positions[n, 0]) ** 2 + (y - positions[n, 1]) ** 2) * inverse)
-                if i < last:
-                    square = profile[i] ** 2
-                    total += square
-                    if 0 <= y < weight.shape[0] and 0 <= x < weight.shape[1]:
-                        seen += square * weight[y, x]
-        out[n] = seen / total if total > 0 else 0.0
 
 
 @numba.njit(cache=True, error_model="numpy")

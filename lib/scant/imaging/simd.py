@@ -2,7 +2,7 @@
 
 LLVM's loop vectoriser unrolls 8 x 8 loops into scalar code before it could vectorise them, and cannot transpose; spelled out in vectors,
 the rows of a patch live in registers. The IR is portable: LLVM maps it to AVX, SSE or NEON. Arrays are passed with an offset in elements;
-nothing is checked here.
+nothing is checked here. numba's cache on disk does not watch this file: after editing it, touch `bm3d_kernels` and `products`.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def with_signature(returns: Any, emit: Callable[[Emitter], Any], count: int) -> 
         return returns(*arguments), codegen
 
     # numba reads the number of arguments from the function's own signature
-    sources = {4: lambda ctx, a, b, c, d: typed((a, b, c, d)), 5: lambda ctx, a, b, c, d, e: typed((a, b, c, d, e)),
-               6: lambda ctx, a, b, c, d, e, f: typed((a, b, c, d, e, f))}  # fmt: skip
+    sources = {
+        4: lambda ctx, a, b, c, d: typed((a, b, c, d)), 5: lambda ctx, a, b, c, d, e: typed((a, b, c, d, e)),
+        6: lambda ctx, a, b, c, d, e, f: typed((a, b, c, d, e, f)), 7: lambda ctx, a, b, c, d, e, f, g: typed((a, b, c, d, e, f, g)),
+    }  # fmt: skip
     return intrinsic(sources[count])
