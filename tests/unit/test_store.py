@@ -42,6 +42,30 @@ def test_round_trip(n_frames: int, chunk_frames: int, dtype: str, data: st.DataO
         np.testing.assert_array_equal(back, stack[start:stop])
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_chunks_are_those_that_zarr_writes_and_reads(tmp_path: Path, dtype: str) -> None:
+    ours, zarrs = str(tmp_path / "ours.zarr"), str(tmp_path / "zarrs.zarr")
+    for path in (ours, zarrs):
+        create_movie(path, SHAPE, dtype, 8, None, None, {}, {})
+    write_frames(ours, 0, frames(dtype=dtype))
+    zarr.open_array(f"{zarrs}/0", mode="r+")[:] = frames(dtype=dtype)
+    np.testing.assert_array_equal(zarr.open_array(f"{ours}/0", mode="r")[:], frames(dtype=dtype))
+    for chunk in range(3):
+        assert Path(ours, f"0/c/{chunk}/0/0").read_bytes() == Path(zarrs, f"0/c/{chunk}/0/0").read_bytes()
+
+
+def test_a_cut_chunk_or_one_of_another_size_is_an_error(tmp_path: Path) -> None:
+    path, other = movie(tmp_path / "movie.zarr"), str(tmp_path / "other.zarr")
+    write_frames(path, 0, frames())
+    create_movie(other, (8, 5, 5), "uint16", 8, None, None, {}, {})
+    write_frames(other, 0, np.ones((8, 5, 5), "uint16"))
+    chunk = Path(path, "0/c/1/0/0")
+    for contents, why in ((b"", "decodes to 0 bytes"), (chunk.read_bytes()[:-9], "crc32c"), (Path(other, "0/c/0/0/0").read_bytes(), "400")):
+        chunk.write_bytes(contents)
+        with pytest.raises(DataIntegrityError, match=f"frames 8 to 16: .*{why}"):
+            read_frames(path, 8, 9)
+
+
 def test_axes_units_and_metadata_follow_ome_ngff(tmp_path: Path) -> None:
     group = zarr.open_group(movie(tmp_path / "movie.zarr"), mode="r")
     scale = group.attrs["ome"]["multiscales"][0]

@@ -1,8 +1,8 @@
 """Movies and per-block stacks in Zarr v3 with OME-NGFF 0.5 axes; no write shares a chunk, no damage stays silent.
 
-Every chunk is bytes -> blosc (lz4, shuffled) -> crc32c, written beside its place and renamed, blank chunks included. A missing
-chunk or a wrong checksum is a DataIntegrityError that names the frames. Frame numbers are the movie's everywhere: a block's
-stack begins at its `first_frame`. Nothing is fsynced: after a power cut the manifest and the checksums say what was lost.
+Every chunk (`chunks`) is written beside its place and renamed, blank ones included. A missing chunk or a wrong checksum is a
+DataIntegrityError that names the frames. Frame numbers are the movie's everywhere: a block's stack begins at its `first_frame`. Nothing is
+fsynced: after a power cut the manifest and the checksums say what was lost.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from scant.errors import DataIntegrityError, InputError
+from scant.io.chunks import CHECKSUM_BYTES, codecs, read_chunk, write_chunk
 
 ARRAY = "0"
 VENDOR_KEY, PROVENANCE_KEY, FIRST_FRAME_KEY = "vendor_metadata", "provenance", "first_frame"
-CHECKSUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def write_frames(path: str, start: int, frames: np.ndarray) -> list[ChunkRecord]
     Raises InputError, before any write, for a start or a length off the chunk grid (two jobs in one chunk corrupt each other
     silently), another frame shape or type; DataIntegrityError with path and bytes when the disk refuses.
     """
-    array, first_frame = _open(path, writable=True)
+    array, first_frame = _open(path)
     begin = start - first_frame
     end = begin + len(frames)
     _check_alignment(path, array, first_frame, begin, end)
@@ -112,36 +111,47 @@ def write_frames(path: str, start: int, frames: np.ndarray) -> list[ChunkRecord]
     records = []
     for at in range(begin, end, chunk_frames):
         last = min(at + chunk_frames, array.shape[0])
+        chunk, key = frames[at - begin : last - begin], _key(at // chunk_frames)
+        if len(chunk) < chunk_frames:
+            chunk = np.concatenate([chunk, np.zeros((chunk_frames - len(chunk), *frames.shape[1:]), frames.dtype)])
         try:
-            array[at:last] = frames[at - begin : last - begin]
+            checksum, n_bytes = write_chunk(Path(path, key), chunk)
         except OSError as error:
             raise DataIntegrityError(
                 f"{path}: frames {at + first_frame} to {last + first_frame} cannot be written ({error.strerror or error}); "
                 f"up to {(end - at) * frames[0].nbytes} bytes are still needed there: free space, then run again"
             ) from error
-        records.append(_record(path, at // chunk_frames, at + first_frame, last + first_frame))
+        records.append(ChunkRecord(key, at + first_frame, last + first_frame, checksum, n_bytes))
     return records
 
 
-def read_frames(path: str, start: int, stop: int, verify: bool = True) -> np.ndarray:
+def read_frames(path: str, start: int, stop: int) -> np.ndarray:
     """The movie's frames [start, stop) as (t, y, x); checksums are always checked.
 
-    `verify=False` saves looking for absent chunks (which Zarr reads as zeros): only straight after `check_manifest`.
     Raises DataIntegrityError, naming file and frames, for absent or damaged chunks; InputError for frames the store does not hold.
     """
     array, first_frame = _open(path)
     if not first_frame <= start < stop <= first_frame + array.shape[0]:
         raise InputError(f"{path}: frames {start} to {stop} asked for; the store holds {first_frame} to {first_frame + array.shape[0]}")
     begin, end, chunk_frames = start - first_frame, stop - first_frame, array.chunks[0]
-    if verify:
-        absent = [i for i in range(begin // chunk_frames, -(-end // chunk_frames)) if not Path(path, _key(i)).is_file()]
-        if absent:
-            names = ", ".join(_frames_of(i, array, first_frame) for i in absent)
-            raise DataIntegrityError(f"{path}: missing chunks: frames {names}; run the stage that writes this store again")
-    try:
-        return np.asarray(array[begin:end])
-    except (ValueError, RuntimeError, OSError) as error:
-        raise DataIntegrityError(_locate_damage(path, array, first_frame, begin, end, error)) from error
+    numbers = range(begin // chunk_frames, -(-end // chunk_frames))
+    whole = np.empty((len(numbers), *array.chunks), array.dtype)
+    absent, damaged = [], []
+    for out, number in zip(whole, numbers):
+        file = Path(path, _key(number))
+        try:
+            read_chunk(file, out)
+        except FileNotFoundError:
+            absent.append(_frames_of(number, array, first_frame))
+        except (ValueError, RuntimeError, OSError) as error:
+            damaged.append(f"{file}: frames {_frames_of(number, array, first_frame)}: {error}")
+    if damaged:
+        raise DataIntegrityError(f"{'; '.join(damaged)}; run the stage that writes this store again")
+    if absent:
+        raise DataIntegrityError(f"{path}: missing chunks: frames {', '.join(absent)}; run the stage that writes this store again")
+    frames = whole.reshape(-1, *array.shape[1:])
+    wanted = frames[begin % chunk_frames :][: stop - start]
+    return wanted if len(wanted) == len(frames) else wanted.copy()
 
 
 def write_manifest(path: str, records: Sequence[ChunkRecord]) -> None:
@@ -222,7 +232,7 @@ def _create(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: in
         group.create_array(
             ARRAY, shape=shape, dtype=dtype, chunks=(min(chunk_frames, shape[0]), *shape[1:]), fill_value=0,
             dimension_names=("t", "y", "x"),
-            compressors=(_pack(np.dtype(dtype)), Crc32cCodec()),
+            compressors=codecs(np.dtype(dtype)),
         )  # fmt: skip
         aside.chmod(0o755)
         try:
@@ -237,11 +247,6 @@ def _create(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: in
             raise DataIntegrityError(f"{path}: another store is there (other {', '.join(differing)}); remove it, or choose another folder")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _pack(dtype: np.dtype) -> BloscCodec:
-    """Counts lose a third by bits; electrons as float32 hardly more by bits than by bytes (31 and 25 %), at twice the time both ways."""
-    return BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle" if dtype.kind in "iu" else "shuffle", typesize=dtype.itemsize)
 
 
 def _differences(wanted: Path, found: Path) -> list[str]:
@@ -275,12 +280,10 @@ def _ome(path: str, pixel_size_angstrom: float | None, frame_time_ms: float | No
     return {"ome": {"version": "0.5", "multiscales": [{"name": Path(path).stem, "axes": axes, "datasets": [dataset]}]}}
 
 
-def _open(path: str, writable: bool = False) -> tuple[Any, int]:
+def _open(path: str) -> tuple[Any, int]:
     try:
         attributes = json.loads(Path(path, "zarr.json").read_text())["attributes"]
-        # blank chunks are written: an absent one always means loss
-        array = zarr.open_array(str(Path(path, ARRAY)), mode="r+" if writable else "r", zarr_format=3)
-        return array.with_config({"write_empty_chunks": True}), int(attributes.get(FIRST_FRAME_KEY, 0))
+        return zarr.open_array(str(Path(path, ARRAY)), mode="r", zarr_format=3), int(attributes.get(FIRST_FRAME_KEY, 0))
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataIntegrityError(f"{path}: no movie store can be opened ({error}); run the stage that writes it again") from error
 
@@ -299,22 +302,6 @@ def _key(chunk: int) -> str:
     return f"{ARRAY}/c/{chunk}/0/0"
 
 
-def _record(path: str, chunk: int, start: int, stop: int) -> ChunkRecord:
-    with Path(path, _key(chunk)).open("rb") as handle:
-        size = handle.seek(-CHECKSUM_BYTES, os.SEEK_END) + CHECKSUM_BYTES
-        return ChunkRecord(_key(chunk), start, stop, int.from_bytes(handle.read(CHECKSUM_BYTES), "little"), size)
-
-
 def _frames_of(chunk: int, array: Any, first_frame: int) -> str:
     start = chunk * array.chunks[0]
     return f"{start + first_frame} to {min(start + array.chunks[0], array.shape[0]) + first_frame}"
-
-
-def _locate_damage(path: str, array: Any, first_frame: int, begin: int, end: int, error: Exception) -> str:
-    damaged = []
-    for chunk in range(begin // array.chunks[0], -(-end // array.chunks[0])):
-        data = Path(path, _key(chunk)).read_bytes()
-        if google_crc32c.value(data[:-CHECKSUM_BYTES]).to_bytes(CHECKSUM_BYTES, "little") != data[-CHECKSUM_BYTES:]:
-            damaged.append(f"{Path(path, _key(chunk))}: frames {_frames_of(chunk, array, first_frame)}")
-    listed = "; ".join(damaged) or f"{path}: frames {begin + first_frame} to {end + first_frame}"
-    return f"{listed}: checksum or decoding failed ({error}); run the stage that writes this store again"
