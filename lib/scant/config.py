@@ -104,6 +104,11 @@ class DenoiseSettings(Leaf):
         "as good on what stays, and a little more is kept of what changes from frame to frame; 3.5 times the time",
     )
 
+    @property
+    def takes_windows(self) -> bool:
+        """Whether frames are denoised together with the others of their averaging window."""
+        return self.method == "bm3d" and self.across_frames
+
 
 class TrainSettings(Leaf):
     """The U-Net, for denoise.method: unet and compare_denoisers."""

@@ -256,7 +256,7 @@ def _window(config: Config, facts: MovieFacts) -> int:
 
 def _denoised_together(config: Config, facts: MovieFacts) -> int:
     """Images that BM3D filters by the same groups: a frame's window, or its mean alone."""
-    return _window(config, facts) if config.denoise.method == "bm3d" and config.denoise.across_frames else 1
+    return _window(config, facts) if config.denoise.takes_windows else 1
 
 
 def annealed_tiles(facts: MovieFacts, margin_angstrom: float) -> tuple[int, float]:

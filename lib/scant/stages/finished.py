@@ -22,7 +22,7 @@ from scant.io.tasks import MovieFrames
 from scant.physics.optics import Optics
 from scant.report.findings import Defects, Findings, ReportInputs, Response, collect_findings
 from scant.stages.calibration import optics_from, read_arrays, read_detector, read_json
-from scant.stages.corrected import CorrectedAround, CorrectedFrames, usable_frames
+from scant.stages.corrected import CorrectedFrames, usable_frames, window_sources
 from scant.stages.facts import coarser_pixels
 from scant.stages.integrity import MOVIE
 from scant.stages.reporting import Examples, truth_errors
@@ -123,12 +123,6 @@ class FinishedRun:
         drawn = pl.concat([pl.scan_parquet(path, glob=False).filter(pl.col("frame") == frame) for path in paths]).collect()
         return next(iterate_samples(self.table("atoms", frame), drawn))[1]
 
-    @cached_property
-    def _around(self) -> CorrectedAround:
-        usable = usable_frames(read_tables([str(path) for path in self._of_blocks("correct", "")]))
-        corrected = CorrectedFrames(MovieFrames(self.movie), self.detector, self.examples.hit_threshold_sigma, usable)
-        return CorrectedAround(corrected, self.used("average")["window"] // 2, 0, self.facts["n_frames"])
-
     def averaged(self, frame: int) -> tuple[np.ndarray, int]:
         """The mean (y, x) in electrons of a frame's window, drift taken out, and how many frames it holds.
 
@@ -138,9 +132,10 @@ class FinishedRun:
 
     def _window(self, frame: int) -> dict[str, Any]:
         """The frame's window as `averaged_frame` and `window_and_noise` take it."""
-        numbers = self._around.numbers(frame)
-        drift = self.table("align/drift").select("drift_y_px", "drift_x_px").to_numpy()
-        return {"frames": self._around(frame), "own": frame - numbers.start, "drift_px": drift[numbers.start : numbers.stop]}
+        known = read_tables([str(path) for path in self._of_blocks("correct", "")])
+        corrected = CorrectedFrames(MovieFrames(self.movie), self.detector, self.examples.hit_threshold_sigma, usable_frames(known))
+        sources = window_sources(corrected, self.used("average")["window"] // 2, known, self.table("align/drift"), [frame])
+        return {name: source(frame) for name, source in sources.items()}
 
     def denoised(self, frame: int) -> np.ndarray:
         """The frame's image (y, x), denoised as the run did; NaN for a frame that could not be corrected."""

@@ -6,17 +6,16 @@ LEARNING_FRAMES = 16
 WITH_TORCH = find_spec("torch") is not None
 PACKAGES = {"pypi-bm3d": ("bm3d",), "unet": ("torch",)}
 DENOISING_DEVICE = {"unet": CONFIG.device, "bm3d": CONFIG.denoise.bm3d_device}.get(CONFIG.denoise.method, "cpu")
-ACROSS_FRAMES = CONFIG.denoise.method == "bm3d" and CONFIG.denoise.across_frames
 LEARNED = {"ksvd": "denoise/dictionary.npz", "unet": "denoise/unet.npz"}
 
 
 def of_the_window(pattern):
     """Input of `denoise` that it needs for frames matched across their window alone."""
-    return near_blocks(pattern, lambda w: averaging_window(w) // 2) if ACROSS_FRAMES else []
+    return near_blocks(pattern, lambda w: averaging_window(w) // 2) if CONFIG.denoise.takes_windows else []
 
 
 def denoising_frames(w):
-    return frames_to_denoise(averaging_window(w) if ACROSS_FRAMES else 1)
+    return frames_to_denoise(averaging_window(w) if CONFIG.denoise.takes_windows else 1)
 
 
 rule learn_dictionary:
@@ -76,7 +75,7 @@ rule denoise:
         learned=product(LEARNED[CONFIG.denoise.method]) if CONFIG.denoise.method in LEARNED else [],
         manifests=of_the_window(product("ingest/{block}.json")),
         corrected=of_the_window(product("correct/{block}.parquet")),
-        drift=product("align/drift.parquet") if ACROSS_FRAMES else [],
+        drift=product("align/drift.parquet") if CONFIG.denoise.takes_windows else [],
     output:
         stack=stack("denoised"),
         failures=product("denoise/{block}.failures.parquet"),
