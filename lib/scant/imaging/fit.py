@@ -84,10 +84,12 @@ class Springs:
 
 @dataclass(frozen=True)
 class Fit:
-    """Positions (n, 2), the template, the residual image, the sparse normal matrix (2n, 2n) with its pattern, chi^2 and spring energy."""
+    """Positions (n, 2), the template and what pixel weight each atom has under it (n,), the residual image, the sparse normal matrix
+    (2n, 2n) with its pattern, and the energy: half of chi^2, and that of the springs."""
 
     positions_px: Array
     template: Template
+    visible: Array
     residual: Array
     normal: sp.csr_matrix
     pattern: Pattern
@@ -160,7 +162,7 @@ def refine(
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
     residual = observation.image - observation.high_passed(render(positions, amplitude, current.products, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
-    return Fit(positions, current, residual, normal, pattern, energy)
+    return Fit(positions, current, visible, residual, normal, pattern, energy)
 
 
 def spring_force(positions: Array, springs: Springs) -> tuple[Array, Array, float]:

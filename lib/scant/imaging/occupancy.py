@@ -14,7 +14,7 @@ from scant.imaging.fit import BLOCK_REACH, Fit, Observation
 from scant.imaging.local_inverse import crystal_inverse
 from scant.imaging.missing import AtomKernels, missing_scores
 from scant.imaging.normal_equations import block_jacobi, solved
-from scant.imaging.products import responses, visible_weight
+from scant.imaging.products import responses
 from scant.imaging.template import overlaps
 
 Array = NDArray[np.float64]
@@ -41,7 +41,7 @@ def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple
     """Contrast of every atom relative to the mean one, and its standard error; all free together, their own prior taken out."""
     positions, n, prior = fit.positions_px, len(fit.positions_px), 1 / AMPLITUDE_PRIOR**2
     pairs = fit.pattern.pairs
-    overlap = overlaps(positions, pairs, visible_weight(positions, observation.weight, fit.template.products), fit.template)[:, 0, 0]
+    overlap = overlaps(positions, pairs, fit.visible, fit.template)[:, 0, 0]
     off = pairs[:, 0] != pairs[:, 1]
     first, second = np.concatenate([pairs, pairs[off][:, ::-1]]).T
     coupled = sp.csr_matrix((np.concatenate([overlap, overlap[off]]), (first, second)), shape=(n, n))

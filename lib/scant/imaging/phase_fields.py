@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
@@ -57,8 +58,9 @@ def local_reflections(
     flat = (values - mean[np.ix_(rows, columns)]) * w
     fields = []
     for g in FIRST_ORDER @ b_per_px @ rotation(turn_degrees):
-        demodulated = flat * np.exp(-2j * np.pi * g[1] * y)[:, None] * np.exp(-2j * np.pi * g[0] * x)
-        fields.append(gaussian_filter(_binned(demodulated, cell), sigma, mode="constant") / norm)
+        binned = np.zeros(norm.shape, dtype=np.complex128)
+        _demodulate(flat, np.exp(-2j * np.pi * g[1] * y) / cell**2, np.exp(-2j * np.pi * g[0] * x), cell, binned)
+        fields.append(gaussian_filter(binned, sigma, mode="constant") / norm)
     corner = np.full(2, (cell - 1) / 2 - PAD_CELLS * cell)
     return ReflectionFields(np.array(fields), norm, np.full(2, float(cell)), corner, b_per_px, width_px)
 
@@ -69,6 +71,18 @@ def _binned(values: NDArray[Any], cell: int) -> NDArray[Any]:
     padded = np.pad(values, ((0, -ny % cell), (0, -nx % cell)))
     sums = padded.reshape(padded.shape[0] // cell, cell, padded.shape[1] // cell, cell).sum(axis=(1, 3))
     return np.pad(sums, PAD_CELLS) / cell**2
+
+
+@njit(cache=True)
+def _demodulate(image, along_y, along_x, cell, binned):
+    """Adds to each cell, `PAD_CELLS` of them around, the sum of its pixels times both factors."""
+    for y in range(image.shape[0]):
+        row = binned[y // cell + PAD_CELLS]
+        for column in range((image.shape[1] + cell - 1) // cell):
+            total = 0.0 + 0.0j
+            for x in range(column * cell, min((column + 1) * cell, image.shape[1])):
+                total += image[y, x] * along_x[x]
+            row[column + PAD_CELLS] += along_y[y] * total
 
 
 def rotation(degrees: float) -> Array:
