@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scant.imaging.products import render, responses, visible_weight
+from scant.imaging.separable import render, responses, visible_weight
 from scant.imaging.template import REACH, TAPER, combine, gaussian_basis, optical_basis, overlaps
 from scipy.special import j0
 
@@ -32,7 +32,7 @@ def atom(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def test_gaussian_pairs_have_no_integral(template) -> None:
-    image = render(np.array([[40.2, 40.7]]), np.ones(1), template.products, (81, 81))
+    image = render(np.array([[40.2, 40.7]]), np.ones(1), template.atom, (81, 81))
     assert abs(image.sum()) < 0.02 * np.abs(image).sum()
 
 
@@ -40,14 +40,14 @@ def test_render_is_the_sum_of_profiles(template) -> None:
     amplitude = np.array([1.0, 0.5, 2.0, -1.0, 1.5])
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     naive = sum(a * atom(x - p[0], y - p[1]) for a, p in zip(amplitude, ATOMS))
-    assert render(ATOMS, amplitude, template.products, SHAPE) == pytest.approx(naive, abs=5e-4 * np.abs(naive).max())
-    assert template.products.peak == pytest.approx(atom(np.zeros(1), np.zeros(1))[0], rel=5e-4)
+    assert render(ATOMS, amplitude, template.atom, SHAPE) == pytest.approx(naive, abs=5e-4 * np.abs(naive).max())
+    assert template.atom.peak == pytest.approx(atom(np.zeros(1), np.zeros(1))[0], rel=5e-4)
 
 
 def test_responses_are_correlations_and_their_gradients(template) -> None:
     image = np.random.default_rng(1).normal(size=SHAPE)
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    out = responses(ATOMS, image, template.products)
+    out = responses(ATOMS, image, template.atom)
     naive = lambda q: (atom(x - q[0], y - q[1]) * image).sum()  # noqa: E731
     for n, p in enumerate(ATOMS):
         assert out[n, 0] == pytest.approx(naive(p), abs=1e-3 * np.abs(out[:, 0]).max())
@@ -64,7 +64,7 @@ def test_overlaps_are_pixel_sums_of_high_passed_templates(template) -> None:
     keep = 1 - np.exp(-2 * (np.pi * width * k) ** 2)
 
     def image(p: np.ndarray) -> np.ndarray:
-        return np.fft.ifft2(np.fft.fft2(render(p[None], np.ones(1), template.products, (size, size))) * keep).real
+        return np.fft.ifft2(np.fft.fft2(render(p[None], np.ones(1), template.atom, (size, size))) * keep).real
 
     def parts(p: np.ndarray) -> list[np.ndarray]:
         steps = np.eye(2) * 0.02
@@ -82,7 +82,7 @@ def test_overlaps_are_pixel_sums_of_high_passed_templates(template) -> None:
 def test_visible_weight_falls_at_edges_and_masks(template) -> None:
     weight = np.full(SHAPE, 0.25)
     weight[40:50, 46:55] = 0
-    seen = visible_weight(ATOMS, weight, template.products)
+    seen = visible_weight(ATOMS, weight, template.atom)
     assert seen[0] == pytest.approx(0.25, rel=1e-6)
     assert 0.25 * 0.05 < seen[2] < 0.25 * 0.4, "centre 1.4 px outside the view"
     assert seen[4] < 0.25 * 0.3
@@ -93,8 +93,8 @@ def test_optical_basis_reproduces_a_known_transfer() -> None:
     sigma = 0.45
     k = np.linspace(0, 2, 400)
     basis = optical_basis(k, np.exp(-2 * (np.pi * sigma * k) ** 2), BOND, 0.2)
-    products = combine(basis, np.array([1.0, 0.0, 0.0]), 1e6).products
-    image = render(np.array([[10.0, 10.0]]), np.ones(1), products, (21, 21))
+    found = combine(basis, np.array([1.0, 0.0, 0.0]), 1e6).atom
+    image = render(np.array([[10.0, 10.0]]), np.ones(1), found, (21, 21))
     expected = np.exp(-0.5 * ((np.arange(21) - 10) * 0.2 / sigma) ** 2)
     assert image[10] / image[10, 10] == pytest.approx(expected, abs=3e-3)
     assert image[:, 10] == pytest.approx(image[10], abs=1e-5)

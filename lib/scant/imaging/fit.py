@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from scant.imaging.normal_equations import Pattern, block_jacobi, neighbour_pairs, solved
-from scant.imaging.products import render, responses, visible_weight
+from scant.imaging.separable import render, responses, visible_weight
 from scant.imaging.smooth import wide_gaussian
 from scant.imaging.template import Template, TemplateBasis, combine, gaussian_basis, overlaps
 
@@ -116,8 +116,8 @@ def fit_template(observation: Observation, positions_px: Array, amplitude: Array
     basis = observation.basis
     observation, origin = observation.middle()
     positions_px, shape = positions_px - origin, observation.image.shape
-    single = [combine(basis, weights, observation.width_px).products for weights in np.eye(len(basis.transfer))]
-    stack = np.array([observation.high_passed(render(positions_px, amplitude, products, shape)) for products in single])
+    single = [combine(basis, weights, observation.width_px).atom for weights in np.eye(len(basis.transfer))]
+    stack = np.array([observation.high_passed(render(positions_px, amplitude, atom, shape)) for atom in single])
     normal = np.einsum("ayx,byx,yx->ab", stack, stack, observation.weight)
     right = np.einsum("ayx,yx,yx->a", stack, observation.image, observation.weight)
     ridge = basis.penalty * (normal[0, 0] / right[0]) ** 2 + 1e-6 * np.trace(normal)
@@ -149,18 +149,18 @@ def refine(
     for step in range(iterations):
         if template is None and step == 2:
             current = fit_template(observation, positions, amplitude)
-        residual = observation.image - observation.high_passed(render(positions, amplitude, current.products, shape))
+        residual = observation.image - observation.high_passed(render(positions, amplitude, current.atom, shape))
         force, stiffness, _ = spring_force(positions, springs)
-        force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current.products)[:, 1:]
+        force = force + amplitude[:, None] * responses(positions, residual * observation.weight, current.atom)[:, 1:]
         # the later steps are small: one matrix serves them and the errors
         if step < (2 if template is None else 1):
-            visible = visible_weight(positions, observation.weight, current.products)
+            visible = visible_weight(positions, observation.weight, current.atom)
             coupling = overlaps(positions, pattern.pairs, visible, current)[:, 1:, 1:]
             normal = pattern.matrix(coupling * (amplitude[first] * amplitude[second])[:, None, None], stiffness, ridge)
             preconditioner = block_jacobi(normal, 2)
         shift = solved(normal, force, STEP_TOLERANCE, preconditioner)
         positions = positions + np.clip(shift, -0.25 * springs.length_px, 0.25 * springs.length_px)
-    residual = observation.image - observation.high_passed(render(positions, amplitude, current.products, shape))
+    residual = observation.image - observation.high_passed(render(positions, amplitude, current.atom, shape))
     energy = 0.5 * float((residual**2 * observation.weight).sum()) + spring_force(positions, springs)[2]
     return Fit(positions, current, visible, residual, normal, pattern, energy)
 

@@ -129,7 +129,7 @@ def _assemble(
         y_px=positions[order, 1],
         sigma_x_px=sigma_px[0, order],
         sigma_y_px=sigma_px[1, order],
-        amplitude_e=(fit.template.products.peak * amplitude)[order],
+        amplitude_e=(fit.template.atom.peak * amplitude)[order],
         background_e=background[order],
         p_atom=detection.p_atom[order],
         flag=flag[order],

@@ -14,7 +14,7 @@ from scant.imaging.fit import BLOCK_REACH, Fit, Observation
 from scant.imaging.local_inverse import crystal_inverse
 from scant.imaging.missing import AtomKernels, missing_scores
 from scant.imaging.normal_equations import block_jacobi, solved
-from scant.imaging.products import responses
+from scant.imaging.separable import responses
 from scant.imaging.template import overlaps
 
 Array = NDArray[np.float64]
@@ -46,7 +46,7 @@ def atom_amplitudes(observation: Observation, fit: Fit, bond_px: float) -> tuple
     first, second = np.concatenate([pairs, pairs[off][:, ::-1]]).T
     coupled = sp.csr_matrix((np.concatenate([overlap, overlap[off]]), (first, second)), shape=(n, n))
     matrix = sp.csr_matrix(coupled + prior * sp.identity(n, format="csr"))
-    drive = responses(positions, fit.residual * observation.weight, fit.template.products)[:, 0]
+    drive = responses(positions, fit.residual * observation.weight, fit.template.atom)[:, 0]
     change = solved(matrix, drive[:, None], 1e-5, block_jacobi(matrix, 1))[:, 0]
     variance = crystal_inverse(matrix, positions, BLOCK_REACH * bond_px, 1)[:, 0, 0]
     precision = np.maximum(1 / variance - prior, 1e-6)

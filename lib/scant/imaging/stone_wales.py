@@ -21,7 +21,7 @@ from scant.imaging.fit import Fit, Observation, Springs, refine, spring_force
 from scant.imaging.missing import AtomKernels, Simulator
 from scant.imaging.normal_equations import neighbour_pairs
 from scant.imaging.occupancy import evidence
-from scant.imaging.products import responses, visible_weight
+from scant.imaging.separable import responses, visible_weight
 from scant.imaging.template import Template, overlaps
 
 Array = NDArray[np.float64]
@@ -132,12 +132,12 @@ def turn_candidates(observation: Observation, state: Detection) -> list[int]:
     if not len(usable):
         return []
     weighted = state.fit.residual * observation.weight
-    old = responses(state.positions_px, weighted, state.template.products)[:, 0]
+    old = responses(state.positions_px, weighted, state.template.atom)[:, 0]
     # atoms that are not where the model has them leave a residual of the other sign: the rest need no closer look
     usable = np.sort(usable[np.argsort(old[state.bonds[usable]].sum(axis=1), kind="stable")[: max(len(usable) // 8, 32 * CANDIDATES)]])
     pairs = state.bonds[usable]
     turned = turned_pair(state.positions_px, pairs).reshape(-1, 2)
-    new = responses(turned, weighted, state.template.products)[:, 0].reshape(-1, 2)
+    new = responses(turned, weighted, state.template.atom)[:, 0].reshape(-1, 2)
     # |r + t_old - t_new|^2 - |r|^2 = 2 r.(t_old - t_new) + |t_old - t_new|^2; the last term is nearly the same for all bonds
     linear = 2 * (old[pairs].sum(axis=1) - new.sum(axis=1))
     order = np.argsort(linear)[: 4 * CANDIDATES]
@@ -150,7 +150,7 @@ def _difference_norm(observation: Observation, state: Detection, pair: Ints, tur
     points = np.concatenate([state.positions_px[pair], turned])
     pairs = neighbour_pairs(points, 1e9)
     sign = np.array([1.0, 1.0, -1.0, -1.0])
-    overlap = overlaps(points, pairs, visible_weight(points, observation.weight, state.template.products), state.template)[:, 0, 0]
+    overlap = overlaps(points, pairs, visible_weight(points, observation.weight, state.template.atom), state.template)[:, 0, 0]
     double = np.where(pairs[:, 0] == pairs[:, 1], 1.0, 2.0)
     return float((overlap * double * sign[pairs[:, 0]] * sign[pairs[:, 1]]).sum())
 

@@ -1,7 +1,7 @@
 """An image of atoms as a sum of equal, round templates: the template from its transfer function, rendering, responses, overlaps.
 
 The template is kept as its two-dimensional Fourier transform H(k), radial. Its image h(r) = 2 pi int H(k) J0(2 pi k r) k dk is faded out
-towards the sides of a square and written as a sum of products (`products`); the overlap of two atoms a distance d apart, C(d) = 2 pi int
+towards the sides of a square and written as a sum of products (`separable`); the overlap of two atoms a distance d apart, C(d) = 2 pi int
 H(k)^2 J0(2 pi k d) k dk, is tabulated against d^2, so the normal equations cost no pixels. With the optics known, H is the linear contrast
 transfer of one atom; without, a mixture of Gaussians that has no integral (a weak phase object puts nothing into its own low frequencies).
 Both signs and rings are allowed.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j0, j1
 
-from scant.imaging.products import RANK, Products, sampled_offsets_px
+from scant.imaging.separable import RANK, SeparableImage, sampled_offsets_px
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,9 +39,9 @@ class TemplateBasis:
     """Transfer functions H_m(k), (m, nk), at `k_per_px` (nk,).
 
     `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free. `value` and `slope`
-    (steps + 1, f, width) tabulate f functions of one coordinate as `Products` do, and `couplings` (m, f, f) say how much of the product of
-    any two of them is in each component's image. `waves` (3, nd, nk): what a power at each frequency adds to C, C'/d and (C'' - C'/d)/d^2
-    (see `Template`) at distances whose squares go in steps of `step_px2`.
+    (steps + 1, f, width) tabulate f functions of one coordinate as in a `SeparableImage`, and `couplings` (m, f, f) say how much of the
+    product of any two of them is in each component's image. `waves` (3, nd, nk): what a power at each frequency adds to C, C'/d and
+    (C'' - C'/d)/d^2 (see `Template`) at distances whose squares go in steps of `step_px2`.
     """
 
     k_per_px: Array
@@ -57,13 +57,13 @@ class TemplateBasis:
 
 @dataclass(frozen=True)
 class Template:
-    """Image of one atom in electrons, as `products`.
+    """Image of one `atom` in electrons.
 
     `overlap_e2` (3, nq) holds C, C'/d and (C'' - C'/d)/d^2 against d^2 in steps of `overlap_step_px2`, high-passed and per unit pixel
     weight, up to twice the radius: what the normal equations are made of.
     """
 
-    products: Products
+    atom: SeparableImage
     overlap_e2: Array
     overlap_step_px2: float
 
@@ -100,8 +100,8 @@ def combine(basis: TemplateBasis, weights: Array, high_pass_px: float) -> Templa
     strength, mixing = np.linalg.eigh(np.tensordot(weights, basis.couplings, 1))
     strongest = np.argsort(-np.abs(strength))[:RANK]
     value, slope = ((mixing[:, strongest].T @ table).astype(np.float32) for table in (basis.value, basis.slope))
-    products = Products(value, slope, strength[strongest].astype(np.float32), basis.before)
-    return Template(products, basis.waves @ power, basis.step_px2)
+    atom = SeparableImage(value, slope, strength[strongest].astype(np.float32), basis.before)
+    return Template(atom, basis.waves @ power, basis.step_px2)
 
 
 def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Template) -> Array:

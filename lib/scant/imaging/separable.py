@@ -1,7 +1,7 @@
 """Images of many equal atoms, and correlations with them, the atom's image being a sum of eight products of functions of x and of y.
 
 A smooth round image has that form to a few parts in 10,000, and pixels then cost eight multiply-adds on vectors of eight instead of a
-look-up each. All in float32, on images with a border of `Products.width` empty pixels around, so that no pixel needs a test.
+look-up each. All in float32, on images with a border of `SeparableImage.width` empty pixels around, so that no pixel needs a test.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEPS_PER_PX = 64
 
 
 @dataclass(frozen=True)
-class Products:
+class SeparableImage:
     """h(x, y) = sum over m of strength_m phi_m(x) phi_m(y) around an atom.
 
     `value` and `slope` (steps + 1, RANK, width) hold phi and its derivative per pixel: for a position that many `STEPS_PER_PX`-ths of a
@@ -48,36 +48,36 @@ class Products:
 
 
 def sampled_offsets_px(reach_px: float) -> tuple[Array, int]:
-    """(steps + 1, width) distances from an atom at which `Products` are tabulated, the width a multiple of 8, and its `before`."""
+    """(steps + 1, width) distances from an atom at which a `SeparableImage` is tabulated, the width a multiple of 8, and its `before`."""
     before = int(np.ceil(reach_px)) - 1
     width = -(-2 * (before + 1) // LANES) * LANES
     return np.arange(width) - before - np.arange(STEPS_PER_PX + 1)[:, None] / STEPS_PER_PX, before
 
 
-def render(positions_px: Array, amplitude: Array, products: Products, shape: tuple[int, ...]) -> Array:
+def render(positions_px: Array, amplitude: Array, atom: SeparableImage, shape: tuple[int, ...]) -> Array:
     """(ny, nx): the atoms' images at (n, 2) positions (x, y), each times its amplitude, added up."""
-    pad = products.width
+    pad = atom.width
     image = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad), dtype=np.float32)
-    _render(positions_px, amplitude.astype(np.float32), products.value, products.strength, products.before, image)
+    _render(positions_px, amplitude.astype(np.float32), atom.value, atom.strength, atom.before, image)
     return np.asarray(image[pad:-pad, pad:-pad], dtype=np.float64)
 
 
-def responses(positions_px: Array, image: Array, products: Products) -> Array:
+def responses(positions_px: Array, image: Array, atom: SeparableImage) -> Array:
     """(n, 3): correlation of an image with each atom's own, and with the derivatives of that by the atom's x and y."""
     out = np.zeros((len(positions_px), 3))
-    _correlate(positions_px, _padded(image, products), products.value, products.slope, products.strength, products.before, out)
+    _correlate(positions_px, _padded(image, atom), atom.value, atom.slope, atom.strength, atom.before, out)
     return out
 
 
-def visible_weight(positions_px: Array, weight: Array, products: Products) -> Array:
+def visible_weight(positions_px: Array, weight: Array, atom: SeparableImage) -> Array:
     """(n,) mean pixel weight under the square of each atom's image: falls off at the edge of the view and at masked pixels."""
     out = np.zeros(len(positions_px))
-    _visible(positions_px, _padded(weight, products), products.value, products.strength, products.before, out)
+    _visible(positions_px, _padded(weight, atom), atom.value, atom.strength, atom.before, out)
     return out
 
 
-def _padded(image: Array, products: Products) -> Array32:
-    return np.pad(image.astype(np.float32), products.width)
+def _padded(image: Array, atom: SeparableImage) -> Array32:
+    return np.pad(image.astype(np.float32), atom.width)
 
 
 def _emit_add(e: Emitter) -> None:
