@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scant.imaging.separable import render, responses, visible_weight
-from scant.imaging.template import REACH, TAPER, combine, gaussian_basis, optical_basis, overlaps
+from scant.imaging.template import REACH, TAPER, TemplateBasis, combine, gaussian_basis, optical_basis, overlaps
+from scant.physics.optics import Optics, focal_spread_envelope, wave_transfer
+from scant.physics.scattering import scattering_amplitude_angstrom2
 from scipy.special import j0
 
 BOND = 7.1
@@ -20,15 +22,30 @@ def template():
     return combine(gaussian_basis(BOND), np.array(WEIGHTS), 2.8 * BOND)
 
 
-def atom(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The image of the template's atom by its Hankel transform, faded out towards the sides of its square."""
-    basis = gaussian_basis(BOND)
+def atom(x: NDArray[np.float64], y: NDArray[np.float64], basis: TemplateBasis | None = None, weights=WEIGHTS) -> NDArray[np.float64]:
+    """The image of a template's atom by its Hankel transform, faded out towards the sides of its square."""
+    basis = basis or gaussian_basis(BOND)
     k = basis.k_per_px
-    power = 2 * np.pi * k * np.gradient(k) * (np.array(WEIGHTS) @ basis.transfer)
+    power = 2 * np.pi * k * np.gradient(k) * (np.array(weights) @ basis.transfer)
     r = np.linspace(0, 2 * REACH * BOND, 3000)
     image = np.interp(np.hypot(x, y), r, j0(2 * np.pi * r[:, None] * k) @ power)
     fades = [np.cos(0.5 * np.pi * np.clip((np.abs(u) / (REACH * BOND) - TAPER) / (1 - TAPER), 0, 1)) ** 2 for u in (x, y)]
     return np.asarray(image * fades[0] * fades[1])
+
+
+@pytest.mark.parametrize("cs_angstrom", [-130000.0, 80000.0])
+@pytest.mark.parametrize("defocus_angstrom", [-120.0, -45.0, -20.0, 0.0, 60.0, 120.0])
+def test_eight_products_are_enough_at_any_defocus(defocus_angstrom: float, cs_angstrom: float) -> None:
+    k = np.linspace(0, 1.25, 400)
+    optics = Optics(80.0, cs_angstrom, defocus_angstrom, 10.0, 52.2)
+    scattered = scattering_amplitude_angstrom2("C", 80.0, k) * wave_transfer(optics, k, np.zeros_like(k))
+    transfer = 2 * np.real(1j * scattered) * focal_spread_envelope(optics, k)
+    basis = optical_basis(k, transfer, BOND, 0.2)
+    weights = [1.0, 0.1, -0.1]
+    y, x = np.mgrid[:45, :45]
+    image = render(np.array([[22.3, 21.6]]), np.ones(1), combine(basis, np.array(weights), 2.8 * BOND).atom, (45, 45))
+    exact = atom(x - 22.3, y - 21.6, basis, weights)
+    assert image == pytest.approx(exact, abs=2e-3 * np.abs(exact).max())
 
 
 def test_gaussian_pairs_have_no_integral(template) -> None:
