@@ -57,7 +57,7 @@ def test_render_is_the_sum_of_profiles(template) -> None:
     amplitude = np.array([1.0, 0.5, 2.0, -1.0, 1.5])
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     naive = sum(a * atom(x - p[0], y - p[1]) for a, p in zip(amplitude, ATOMS))
-    assert render(ATOMS, amplitude, template.atom, SHAPE) == pytest.approx(naive, abs=5e-4 * np.abs(naive).max())
+    assert render(ATOMS, amplitude, template.atom, SHAPE) == pytest.approx(naive, abs=3e-4 * np.abs(naive).max())
     assert template.atom.peak == pytest.approx(atom(np.zeros(1), np.zeros(1))[0], rel=5e-4)
 
 
@@ -67,7 +67,7 @@ def test_responses_are_correlations_and_their_gradients(template) -> None:
     out = responses(ATOMS, image, template.atom)
     naive = lambda q: (atom(x - q[0], y - q[1]) * image).sum()  # noqa: E731
     for n, p in enumerate(ATOMS):
-        assert out[n, 0] == pytest.approx(naive(p), abs=1e-3 * np.abs(out[:, 0]).max())
+        assert out[n, 0] == pytest.approx(naive(p), abs=5e-4 * np.abs(out[:, 0]).max())
         for axis in (0, 1):
             step = np.eye(2)[axis] * 0.01
             assert out[n, 1 + axis] == pytest.approx((naive(p + step) - naive(p - step)) / 0.02, abs=2e-3 * np.abs(out[:, 1:]).max())

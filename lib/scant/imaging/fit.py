@@ -116,8 +116,7 @@ def fit_template(observation: Observation, positions_px: Array, amplitude: Array
     basis = observation.basis
     observation, origin = observation.middle()
     positions_px, shape = positions_px - origin, observation.image.shape
-    single = [combine(basis, weights, observation.width_px).atom for weights in np.eye(len(basis.transfer))]
-    stack = np.array([observation.high_passed(render(positions_px, amplitude, atom, shape)) for atom in single])
+    stack = np.array([observation.high_passed(render(positions_px, amplitude, atom, shape)) for atom in basis.atoms])
     normal = np.einsum("ayx,byx,yx->ab", stack, stack, observation.weight)
     right = np.einsum("ayx,yx,yx->a", stack, observation.image, observation.weight)
     ridge = basis.penalty * (normal[0, 0] / right[0]) ** 2 + 1e-6 * np.trace(normal)

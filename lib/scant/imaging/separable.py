@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit
 from numba.core import cgutils, types
 from numpy.typing import NDArray
 
-from scant.imaging.simd import LANES, VECTOR, WORD, Emitter, with_signature
+from scant.imaging.simd import LANES, VECTOR, Emitter, with_signature
 
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
@@ -82,29 +81,27 @@ def _padded(image: Array, atom: SeparableImage) -> Array32:
 
 def _emit_add(e: Emitter) -> None:
     image, start, stride, along, across, column, width = e.values
-    line = lambda m, at: e.builder.add(at, e.builder.mul(width, ir.Constant(WORD, m)))  # noqa: E731
-    parts = [e.load(across, line(m, column)) for m in range(RANK)]
+    parts = [e.load(across, e.strided_offset(column, width, m)) for m in range(RANK)]
     with cgutils.for_range(e.builder, width) as loop:
         at = e.builder.add(start, e.builder.mul(stride, loop.index))
         total = e.load(image, at)
         for m, part in enumerate(parts):
-            total = e.fma(e.splat(e.builder.load(e.at(along, line(m, loop.index)))), part, total)
+            total = e.fma(e.splat(e.builder.load(e.at(along, e.strided_offset(loop.index, width, m)))), part, total)
         e.store(total, image, at)
 
 
 def _emit_project(e: Emitter) -> None:
     image, start, stride, along, out, column, width = e.values
-    line = lambda m, at: e.builder.add(at, e.builder.mul(width, ir.Constant(WORD, m)))  # noqa: E731
     totals: list[Any] = [cgutils.alloca_once(e.builder, VECTOR) for _ in range(RANK)]
     for total in totals:
         e.builder.store(e.constant(0.0), total)
     with cgutils.for_range(e.builder, width) as loop:
         row = e.load(image, e.builder.add(start, e.builder.mul(stride, loop.index)))
         for m, total in enumerate(totals):
-            weight = e.splat(e.builder.load(e.at(along, line(m, loop.index))))
+            weight = e.splat(e.builder.load(e.at(along, e.strided_offset(loop.index, width, m))))
             e.builder.store(e.fma(weight, row, e.builder.load(total)), total)
     for m, total in enumerate(totals):
-        e.store(e.builder.load(total), out, line(m, column))
+        e.store(e.builder.load(total), out, e.strided_offset(column, width, m))
 
 
 # f(image, at, stride, along, across, column, width): image[at + r * stride + k] += sum over m of along[m, r] across[m, column + k], all
@@ -132,8 +129,19 @@ def _corner(x, y, before, width, shape):
 
 
 @njit(cache=True, error_model="numpy")
+def _add_square(image, row, column, along, across, strength, amplitude):
+    """Adds an atom's image, whose functions have these values, from a pixel on; `along` is scaled on the way."""
+    stride, width = image.shape[1], along.shape[1]
+    for m in range(RANK):
+        for k in range(width):
+            along[m, k] *= strength[m] * amplitude
+    for k in range(0, width, LANES):
+        _add(image, row * stride + column + k, stride, along, across, k, width)
+
+
+@njit(cache=True, error_model="numpy")
 def _render(positions, amplitude, value, strength, before, image):
-    width, stride = value.shape[2], image.shape[1]
+    width = value.shape[2]
     across, along = np.empty((RANK, width), np.float32), np.empty((RANK, width), np.float32)
     for n in range(positions.shape[0]):
         x, y = positions[n, 0], positions[n, 1]
@@ -141,11 +149,7 @@ def _render(positions, amplitude, value, strength, before, image):
         if inside:
             _at(value, x - np.floor(x), across)
             _at(value, y - np.floor(y), along)
-            for m in range(RANK):
-                for k in range(width):
-                    along[m, k] *= strength[m] * amplitude[n]
-            for k in range(0, width, LANES):
-                _add(image, row * stride + column + k, stride, along, across, k, width)
+            _add_square(image, row, column, along, across, strength, amplitude[n])
 
 
 # reassociated sums: dot products use the processor's vectors
@@ -185,12 +189,8 @@ def _visible(positions, image, value, strength, before, out):
         if inside:
             _at(value, x - np.floor(x), across)
             _at(value, y - np.floor(y), along)
-            for m in range(RANK):
-                for k in range(width):
-                    along[m, k] *= strength[m]
             patch[:] = 0
-            for k in range(0, width, LANES):
-                _add(patch, k, width, along, across, k, width)
+            _add_square(patch, 0, 0, along, across, strength, np.float32(1))
             total, seen = np.float32(0), np.float32(0)
             for r in range(width):
                 for k in range(width):

@@ -38,7 +38,8 @@ CORRECTION = 0.1
 class TemplateBasis:
     """Transfer functions H_m(k), (m, nk), at `k_per_px` (nk,).
 
-    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free. `value` and `slope`
+    `penalty` (m,) is the inverse prior variance of each weight relative to the first one; 0 leaves it free. `atoms` (m,) are the
+    components' images, one by one. `value` and `slope`
     (steps + 1, f, width) tabulate f functions of one coordinate as in a `SeparableImage`, and `couplings` (m, f, f) say how much of the
     product of any two of them is in each component's image. `waves` (3, nd, nk): what a power at each frequency adds to C, C'/d and
     (C'' - C'/d)/d^2 (see `Template`) at distances whose squares go in steps of `step_px2`.
@@ -47,6 +48,7 @@ class TemplateBasis:
     k_per_px: Array
     transfer: Array
     penalty: Array
+    atoms: tuple[SeparableImage, ...]
     value: Array
     slope: Array
     couplings: Array
@@ -97,11 +99,16 @@ def combine(basis: TemplateBasis, weights: Array, high_pass_px: float) -> Templa
     """Template of given weights, and its overlap tables behind the high-pass 1 - Gaussian of width `high_pass_px`."""
     k, transfer = basis.k_per_px, weights @ basis.transfer
     power = (transfer * (1 - np.exp(-2 * (np.pi * high_pass_px * k) ** 2))) ** 2 * 2 * np.pi * k * np.gradient(k)
-    strength, mixing = np.linalg.eigh(np.tensordot(weights, basis.couplings, 1))
-    strongest = np.argsort(-np.abs(strength))[:RANK]
-    value, slope = ((mixing[:, strongest].T @ table).astype(np.float32) for table in (basis.value, basis.slope))
-    atom = SeparableImage(value, slope, strength[strongest].astype(np.float32), basis.before)
+    atom = _strongest_products(np.tensordot(weights, basis.couplings, 1), basis.value, basis.slope, basis.before)
     return Template(atom, basis.waves @ power, basis.step_px2)
+
+
+def _strongest_products(couplings: Array, value: Array, slope: Array, before: int) -> SeparableImage:
+    """The image in which two of the tabulated functions (f,) enter with their coupling (f, f), by its strongest products."""
+    strength, mixing = np.linalg.eigh(couplings)
+    strongest = np.argsort(-np.abs(strength))[:RANK]
+    values, slopes = ((mixing[:, strongest].T @ table).astype(np.float32) for table in (value, slope))
+    return SeparableImage(values, slopes, strength[strongest].astype(np.float32), before)
 
 
 def overlaps(positions_px: Array, pairs: Ints, visible: Array, template: Template) -> Array:
@@ -126,10 +133,11 @@ def _tabulate(k: Array, transfer: Array, penalty: Array, bond_px: float) -> Temp
     offsets, before = sampled_offsets_px(reach)
     spline, inside = CubicSpline(nodes, functions), np.abs(offsets) < reach
     value, slope = (np.moveaxis(np.where(inside[..., None], spline(offsets, order), 0.0), 2, 1) for order in (0, 1))
+    couplings = functions.T @ images @ functions
+    atoms = tuple(_strongest_products(each, value, slope, before) for each in couplings)
     squares_px2 = np.linspace(0, (2 * reach) ** 2, OVERLAP_STEPS)
-    return TemplateBasis(
-        k, transfer, penalty, value, slope, functions.T @ images @ functions, before, _overlap_waves(k, squares_px2), float(squares_px2[1])
-    )
+    waves = _overlap_waves(k, squares_px2)
+    return TemplateBasis(k, transfer, penalty, atoms, value, slope, couplings, before, waves, float(squares_px2[1]))
 
 
 def _overlap_waves(k: Array, squares_px2: Array) -> Array:

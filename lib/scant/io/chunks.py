@@ -46,13 +46,19 @@ def write_chunk(file: Path, frames: np.ndarray) -> tuple[int, int]:
     return checksum, len(encoded) + CHECKSUM_BYTES
 
 
-def read_chunk(file: Path, out: np.ndarray) -> None:
-    """Decode a chunk into `out`, a contiguous array of its shape and type. Raises ValueError, saying why, for one that is damaged."""
+def encoded_chunk(file: Path) -> tuple[bytes, int]:
+    """A chunk's encoded bytes and their checksum. Raises ValueError where it is not that of the bytes."""
     with file.open("rb") as handle:
         encoded = handle.read(max(os.fstat(handle.fileno()).st_size - CHECKSUM_BYTES, 0))
         stored = int.from_bytes(handle.read(), "little")
     if google_crc32c.value(encoded) != stored:
         raise ValueError("its checksum (crc32c) does not match")
+    return encoded, stored
+
+
+def read_chunk(file: Path, out: np.ndarray) -> None:
+    """Decode a chunk into `out`, a contiguous array of its shape and type. Raises ValueError, saying why, for one that is damaged."""
+    encoded, _ = encoded_chunk(file)
     decoded_bytes = int.from_bytes(encoded[DECODED_BYTES], "little")
     if decoded_bytes != out.nbytes:
         raise ValueError(f"it decodes to {decoded_bytes} bytes instead of {out.nbytes}")

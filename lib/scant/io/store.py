@@ -17,12 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import zarr
 
 from scant.errors import DataIntegrityError, InputError
-from scant.io.chunks import CHECKSUM_BYTES, codecs, read_chunk, write_chunk
+from scant.io.chunks import codecs, encoded_chunk, read_chunk, write_chunk
 
 ARRAY = "0"
 VENDOR_KEY, PROVENANCE_KEY, FIRST_FRAME_KEY = "vendor_metadata", "provenance", "first_frame"
@@ -182,14 +181,16 @@ def check_manifest(store_path: str, manifest: str, contents: bool = True) -> lis
         size = file.stat().st_size
         if size != record.n_bytes:
             problems.append(f"{where}: expected {record.n_bytes} bytes, found {size}")
-        elif contents and not _as_recorded(file.read_bytes(), record):
+        elif contents and not _as_recorded(file, record):
             problems.append(f"{where}: changed since it was written (crc32c)")
     return problems
 
 
-def _as_recorded(data: bytes, record: ChunkRecord) -> bool:
-    stored = int.from_bytes(data[-CHECKSUM_BYTES:], "little")
-    return stored == record.crc32c and google_crc32c.value(data[:-CHECKSUM_BYTES]) == stored
+def _as_recorded(file: Path, record: ChunkRecord) -> bool:
+    try:
+        return encoded_chunk(file)[1] == record.crc32c
+    except ValueError:
+        return False
 
 
 class StackReader:
