@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scant.errors import InputError
 from scant.physics.forward import ForwardModel, ImageGrid
+from scant.physics.gridded_sums import GriddedSums
 from scant.physics.lattice import honeycomb
 from scant.physics.optics import Optics
 from scant.units import interaction_constant_rad_per_v_angstrom, wavelength_angstrom
@@ -175,16 +176,26 @@ def _resampled(image: np.ndarray, sampling: tuple[float, float], shape: tuple[in
     return (rows @ np.fft.fft2(image) @ columns).real / image.size
 
 
-def test_gridded_sums_equal_the_matrix_products():
+@pytest.mark.parametrize("grid", [GRID, ImageGrid.padded(60, 85, 0.2, 4.0)], ids=["even", "odd"])
+def test_gridded_sums_equal_the_matrix_products(grid):
     """Single precision on a non-uniform FFT against matrix products in double: image, gradient, and the gradient against its own energy."""
     rng = np.random.default_rng(4)
     positions = np.column_stack([rng.uniform(-3, 13, (60, 2)), rng.normal(0, 0.8, 60)])[None].repeat(2, axis=0)
     positions[1] += rng.normal(0, 0.1, positions[1].shape)
     species = np.where(np.arange(60) % 3, "C", "N")
-    exact, fast = (ForwardModel(OPTICS, GRID, species, n_orders=4, dtype=dtype) for dtype in (np.float64, np.float32))
+    exact, fast = (ForwardModel(OPTICS, grid, species, n_orders=4, dtype=dtype) for dtype in (np.float64, np.float32))
     image, waves = exact.linear_image(positions)
     close, fast_waves = fast.linear_image(positions.astype(np.float32))
     np.testing.assert_allclose(close, image, atol=3e-4 * image.std())
     smooth = image - image.mean()
     gradient, fast_gradient = exact.gradient(smooth, waves), fast.gradient(smooth.astype(np.float32), fast_waves)
     np.testing.assert_allclose(fast_gradient, gradient, atol=2e-3 * gradient.std())
+
+
+def test_transforms_have_fast_lengths():
+    """Lengths without a prime beyond 5: even ones alone are not enough, 226 is twice a prime."""
+    for side_px in range(180, 260, 3):
+        grid = ImageGrid.padded(side_px, side_px, 0.2, 6.0)
+        band = ForwardModel(OPTICS, grid, np.array(["C"])).band
+        for length in (*grid.padded_shape, *GriddedSums(band, 3, 6.0).cells):
+            assert (2 * 3 * 5) ** 10 % length == 0

@@ -38,8 +38,8 @@ class ImageGrid:
 
     @property
     def padded_shape(self) -> tuple[int, int]:
-        fast = [scipy.fft.next_fast_len(n + 2 * self.pad_px, real=True) for n in (self.height_px, self.width_px)]
-        return fast[0], fast[1] + fast[1] % 2
+        height, width = (scipy.fft.next_fast_len(n + 2 * self.pad_px, real=True) for n in (self.height_px, self.width_px))
+        return height, width
 
     @property
     def view(self) -> tuple[slice, slice]:
