@@ -73,6 +73,11 @@ class AverageSettings(Leaf):
     window: Annotated[int, Field(ge=1, le=101)] | Literal["auto"] = Field(
         "auto", description="frames in the sliding mean, odd, 1 to 101; 1 = off; auto: 5, and up to 25 below 8e3 e/A^2 per frame"
     )
+    device: Literal["cpu", "auto", "gpu"] = Field(
+        "cpu",
+        description="where frames are corrected and averaged, half of this stage's time; a GPU is first tried against the CPU, whose "
+        "image it gives but for hits at the very threshold; auto: a GPU where there is one",
+    )
 
     @field_validator("window")
     @classmethod

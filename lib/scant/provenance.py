@@ -82,9 +82,11 @@ def _module_facts(path: Path) -> tuple[str, tuple[Path, ...], tuple[str, ...]]:
 
 
 def _data_beside(path: Path) -> bytes:
-    """Templates and tables that a module reads from its own package are as much code as the module itself."""
+    """Templates, tables and kernels that a module reads from its own package, and not from one inside it, are as much code as itself."""
+    packages = [init.parent for init in path.parent.glob("*/__init__.py")]
     # Not what Python and Numba keep in __pycache__: that comes and goes as the code runs.
-    files = sorted(f for f in path.parent.rglob("*") if f.is_file() and f.suffix != ".py" and "__pycache__" not in f.parts)
+    kept = (f for f in path.parent.rglob("*") if f.is_file() and f.suffix != ".py" and "__pycache__" not in f.parts)
+    files = sorted(f for f in kept if not any(f.is_relative_to(package) for package in packages))
     return b"".join(f.name.encode() + hashlib.sha256(f.read_bytes()).digest() for f in files)
 
 

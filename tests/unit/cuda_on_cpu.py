@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+SCALARS = {np.int32: ctypes.c_int, np.float64: ctypes.c_double}
 SHIM = """
 #include <algorithm>
 #include <barrier>
@@ -19,6 +20,7 @@ SHIM = """
 #include <cstring>
 #include <thread>
 #include <vector>
+using std::isnan;
 using std::max;
 using std::min;
 #define __global__
@@ -33,9 +35,9 @@ static unsigned int __float_as_uint(float value) { unsigned int bits; std::memcp
 static void atomicAdd(unsigned long long* at, unsigned long long value) { __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 """
 LAUNCH = """
-extern "C" void launch_{name}(int columns, int rows, int threads, {parameters}) {{
+extern "C" void launch_{name}(int across, int down, int threads, {parameters}) {{
     blockDim.x = threads;
-    for (blockIdx.y = 0; blockIdx.y < rows; blockIdx.y++) for (blockIdx.x = 0; blockIdx.x < columns; blockIdx.x++) {{
+    for (blockIdx.y = 0; blockIdx.y < down; blockIdx.y++) for (blockIdx.x = 0; blockIdx.x < across; blockIdx.x++) {{
         std::barrier<> here(threads);
         meeting = &here;
         std::vector<std::thread> team;
@@ -56,7 +58,7 @@ def launcher(folder: Path, threads: int) -> Callable[..., None]:
         assert threads <= n_threads
         if source not in libraries:
             libraries[source] = _compiled(source, folder)
-        given = [a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else ctypes.c_int(int(a)) for a in arguments]
+        given = [a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else SCALARS[type(a)](a.item()) for a in arguments]
         getattr(libraries[source], f"launch_{name}")(*blocks, threads, *given)
 
     return launch

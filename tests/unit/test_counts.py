@@ -55,6 +55,18 @@ def test_bad_and_non_finite_pixels_weigh_nothing_and_are_filled() -> None:
     assert frame.n_hits == 0
 
 
+def test_hits_do_not_depend_on_the_order_of_pixels() -> None:
+    """Turned upside down, a frame has the same hits upside down: the spread of a hit looks at what was known before it."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        image, good = rng.poisson(50, (48, 48)).astype(np.float32), np.ones((48, 48), bool)
+        for y, x in rng.integers(4, 44, (6, 2)):
+            image[y, x] += 400
+            image[y : y + 3, x : x + 3] += rng.uniform(10, 60, (3, 3)).astype(np.float32)
+        hits, turned = find_hits(image, good, 1.0, 0.5), find_hits(image[::-1].copy(), good, 1.0, 0.5)
+        np.testing.assert_array_equal(hits, turned[::-1])
+
+
 def test_inpainting_is_the_gaussian_mean_of_good_neighbours() -> None:
     generator = np.random.default_rng(2)
     image = generator.uniform(0, 9, (20, 30)).astype(np.float32)

@@ -6,16 +6,21 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from cupy_stand_in import stand_in  # noqa: F401
+from scant.imaging.average import averaged_frame
+from scant.imaging.counts import make_detector
 from scant.imaging.denoise import denoise_frame, denoising_device, window_and_noise
 from scant.inference.anneal import Schedule
 from scant.inference.neighbour_frames import ThermalMotion
 from scant.inference.problem import FrameProblem, RefineSettings
 from scant.inference.refine import refine_frames
+from scant.io.tasks import FrameTask
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.lattice import honeycomb, pairs_within
 from scant.physics.optics import Optics
+from scant.stages.corrected import CorrectedFrames, window_sources
 from scant.xp import free_memory_bytes, resolve_device, to_numpy
 
 OPTICS = Optics(80.0, -130000.0, -45.0, 10.0, 52.2, envelope_b_angstrom2=1.5)
@@ -57,6 +62,22 @@ def test_frames_are_annealed(stand_in, motion):  # noqa: F811
     for one, other in zip(here, there):
         assert isinstance(other.positions, np.ndarray) and isinstance(other.sigma, np.ndarray)
         np.testing.assert_allclose(one.positions, other.positions, atol=0.02)
+
+
+@needs_a_compiler
+def test_frames_are_corrected_and_averaged(stand_in):  # noqa: F811
+    """As the stage `average` does, one of them missing; what comes back are a device's arrays, which the store fetches."""
+    raw = [np.random.default_rng(n).poisson(300, (50, 52)).astype(np.uint16) for n in range(5)]
+    detector = make_detector(None, None, np.random.default_rng(9).random((50, 52)) < 0.01, 1.0)
+    known, drift = pl.DataFrame({"frame": range(5)}), pl.DataFrame({"drift_y_px": [0.0, 0.4, 0.8, 1.2, 1.6], "drift_x_px": [0.0] * 5})
+    means = {}
+    for device in ("cpu", "gpu"):
+        frames = CorrectedFrames(raw.__getitem__, detector, 6.0, frozenset({0, 1, 2, 4}), device)
+        task = FrameTask(averaged_frame, window_sources(frames, 2, known, drift, range(5)))
+        means[device] = [task(n) for n in range(5)]
+    for (here, used), (there, used_there) in zip(*means.values()):
+        assert used == used_there
+        np.testing.assert_allclose(there.get(), here, rtol=2e-6)
 
 
 @needs_a_compiler

@@ -1,4 +1,4 @@
-"""One frame through the correct stage: the image in electrons and the figures that say what was done to it."""
+"""One frame through the correct stage: the image in electrons and the figures that say what was done to it, and where that may run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from scant.imaging.counts import Detector, correct_frame, variance_cut
+from scant.errors import DeviceError
+from scant.imaging.counts import Detector, correct_frame, make_detector, variance_cut
+from scant.xp import module_for, resolve_device, to_numpy
+
+DEVICE_TOLERANCE = 1e-5
 
 
 def correction_figures(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float) -> dict[str, Any]:
@@ -34,3 +38,32 @@ def counts_and_weights(raw_adu: np.ndarray, detector: Detector, hit_threshold_si
     mean_e = float(corrected.image_e[corrected.weight_mask].mean())
     variance_e2 = detector.signal_noise * (detector.excess_noise * mean_e / detector.flat_gain + detector.read_noise_e**2)
     return corrected.image_e, np.where(corrected.weight_mask, 1 / variance_e2, 0).astype(np.float32)
+
+
+def correcting_device(device: str) -> str:
+    """'cpu' or 'gpu' for 'auto', 'cpu' or 'gpu'. A GPU has to give the CPU's image, and the CPU's hits, first.
+
+    Raises DeviceError for 'gpu' where none can be used, and for a GPU that gives something else.
+    """
+    resolved = resolve_device(device)
+    if resolved == "gpu":
+        raw, detector = _trial()
+        xp = module_for(resolved)
+        here, there = correct_frame(raw, detector), correct_frame(xp.asarray(raw), detector.on(xp))
+        difference = float(np.abs(to_numpy(there.image_e) / here.image_e - 1).max())
+        moved = int((to_numpy(there.weight_mask) != here.weight_mask).sum())
+        if moved or not difference < DEVICE_TOLERANCE:
+            raise DeviceError(
+                f"correction on the GPU differs from the CPU's: {moved} pixels are hits on one alone, electrons by up to {difference:.3g} "
+                f"of their value (allowed {DEVICE_TOLERANCE}): set `average.device: cpu`, and report this"
+            )
+    return resolved
+
+
+def _trial() -> tuple[np.ndarray, Detector]:
+    """A raw frame (y, x) of 300 electrons a pixel with hits, and a detector with uneven gain and bad pixels."""
+    y, x = np.mgrid[:96, :128]
+    bad = ((7 * y + 11 * x) % 211 == 0) | (x == 40) | ((abs(y - 60) < 5) & (abs(x - 90) < 5))
+    raw = 50 + np.random.default_rng(0).poisson(300 * (1 + 0.1 * np.cos(x / 2.2) * np.cos(y / 1.9)))
+    raw[(5 * y + 13 * x) % 499 == 0] += 700
+    return raw.astype(np.uint16), make_detector(np.full(y.shape, 50.0), 1 + 0.2 * np.sin(y / 9.0), bad, 1.0)

@@ -5,16 +5,19 @@ Inpainted values are for pictures and detection; a likelihood must leave out eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.polynomial import legendre
 
 from scant.errors import InputError
+from scant.imaging.correction_gpu import electrons_on_device, fill_on_device, hits_on_device
 from scant.imaging.hits import find_hits, inpaint
 from scant.imaging.photon_transfer import relative_noise_power
 from scant.imaging.temporal import MAD_TO_SIGMA
+from scant.xp import on_device
 
 # Enough for patches of 8 pixels that are eight times coarser.
 SPECTRUM_SIDE = 128
@@ -46,6 +49,10 @@ class Detector:
     def noise_spectrum(self) -> np.ndarray | None:
         """Relative noise power (128, 128) at the frequencies np.fft.fftfreq(128); None where the noise is white."""
         return relative_noise_power(self.noise_shape, SPECTRUM_SIDE) if np.any(self.noise_shape) else None
+
+    def on(self, xp: Any) -> Detector:
+        """The same with its images as arrays of the module `xp`."""
+        return replace(self, dark_adu=xp.asarray(self.dark_adu), flat_gain=xp.asarray(self.flat_gain), bad=xp.asarray(self.bad))
 
 
 @dataclass(frozen=True)
@@ -157,18 +164,21 @@ def make_detector(
 def correct_frame(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: float = 6.0) -> CorrectedFrame:
     """(raw - dark) / (gain * flat) of one frame (y, x) in electrons, with bad pixels and X-ray hits masked and inpainted.
 
-    Hits as in `hits.find_hits`; inpainting is a Gaussian mean of good neighbours.
+    Hits as in `hits.find_hits`; inpainting is a Gaussian mean of good neighbours. A frame of a device is corrected there, by a detector
+    that is there too (`Detector.on`).
     Raises InputError for a frame of another shape.
     """
     _check_shapes(detector.bad.shape, frame=raw_adu)
-    image, mask = np.empty(raw_adu.shape, np.float32), np.empty(raw_adu.shape, np.bool_)
-    _calibrate(raw_adu, detector.dark_adu, detector.flat_gain, detector.bad, np.float32(detector.gain_adu_per_electron), image, mask)
-    inpaint(image, ~mask, mask)
-    hits = find_hits(image, mask, detector.excess_noise, detector.read_noise_e, hit_threshold_sigma)
+    there = on_device(raw_adu)
+    fill, find = (fill_on_device, hits_on_device) if there else (inpaint, find_hits)
+    gain = np.float32(detector.gain_adu_per_electron)
+    image, mask = (electrons_on_device if there else _electrons)(raw_adu, detector.dark_adu, detector.flat_gain, detector.bad, gain)
+    fill(image, ~mask, mask)
+    hits = find(image, mask, detector.excess_noise, detector.read_noise_e, hit_threshold_sigma)
     n_hits = int(np.count_nonzero(hits))
     if n_hits:
         mask &= ~hits
-        inpaint(image, hits, mask)
+        fill(image, hits, mask)
     return CorrectedFrame(image, mask, n_hits)
 
 
@@ -257,10 +267,12 @@ def _legendre_terms(y: np.ndarray, x: np.ndarray, degree: int) -> np.ndarray:
 
 
 @njit(cache=True, error_model="numpy")
-def _calibrate(raw, dark, flat, bad, gain, image, mask):
-    """Electrons into `image`, usable pixels into `mask`; float32 before the subtraction, so unsigned integers cannot wrap around."""
+def _electrons(raw, dark, flat, bad, gain):
+    """Electrons, and which pixels are usable; float32 before the subtraction, so unsigned integers cannot wrap around."""
+    image, mask = np.empty(raw.shape, np.float32), np.empty(raw.shape, np.bool_)
     for y in range(raw.shape[0]):
         for x in range(raw.shape[1]):
             image[y, x] = (np.float32(raw[y, x]) - dark[y, x]) / (gain * flat[y, x])
         for x in range(raw.shape[1]):
             mask[y, x] = (not bad[y, x]) & (abs(image[y, x]) < np.float32(np.inf))
+    return image, mask

@@ -11,6 +11,8 @@ PAIR_NOISE = 1.224744871391589
 """Noise of a pixel minus the mean of two others, in that of one: sqrt(3/2)."""
 STRUCTURE = 1.5
 """Sharpness allowed per difference of the rings: a Gaussian atom of standard deviation 1.2 px has 0.7, 0.9 px 1.4, a hit no rings."""
+FLOOR, FLOOR_QUANTILE = 1.5, 0.99
+GROWTH_STEPS = 2
 
 
 def find_hits(image_e: np.ndarray, good: np.ndarray, excess_noise: float, read_noise_e: float, threshold_sigma: float = 6.0) -> np.ndarray:
@@ -23,7 +25,7 @@ def find_hits(image_e: np.ndarray, good: np.ndarray, excess_noise: float, read_n
     Touching pixels go with a hit at half the threshold (shared charge). Downward spikes count as hits too.
     `image_e` must be finite everywhere: fill what is not `good` with `inpaint` first.
     """
-    floor = 1.5 * float(np.quantile(_sharpness_sample(image_e), 0.99))
+    floor = FLOOR * float(np.quantile(_sharpness_sample(image_e, *sample_steps(*image_e.shape)), FLOOR_QUANTILE))
     hits = np.zeros(image_e.shape, np.bool_)
     _mark_hits(image_e, good, np.array([excess_noise, read_noise_e**2, threshold_sigma, floor]), hits)
     return hits
@@ -90,12 +92,14 @@ def _is_hit(image, good, y, x, noise, values):
     return excess > max(noise[2] * sigma * PAIR_NOISE + STRUCTURE * max(0.0, sign * (near - far)) + tail, noise[3])
 
 
+def sample_steps(height: int, width: int) -> tuple[int, int]:
+    """Steps in y and x that take up to 16,384 pixels of an image; an odd one cannot stay in phase with a mosaic's rows or the lattice."""
+    return -(-height // 128) | 1, -(-width // 128) | 1
+
+
 @njit(cache=True)
-def _sharpness_sample(image):
-    """Sharp excess of up to 16,384 pixels on an even grid, either sign."""
-    step_y, step_x = -(-image.shape[0] // 128), -(-image.shape[1] // 128)
-    # an odd step cannot stay in phase with rows of a mosaic or of the lattice
-    step_y, step_x = step_y | 1, step_x | 1
+def _sharpness_sample(image, step_y, step_x):
+    """Sharp excess of pixels on an even grid, either sign."""
     sample = np.empty((-(-image.shape[0] // step_y), -(-image.shape[1] // step_x)))
     for i in range(sample.shape[0]):
         for j in range(sample.shape[1]):
@@ -141,14 +145,13 @@ def _mark_hits(image, good, noise, hits):
 
 @njit(cache=True)
 def _grow_hits(image, good, noise, hits, values):
-    """Spreads hits to pixels within two of them that exceed half the threshold above their ring of 16.
+    """Spreads hits to pixels within two of them that exceed half the threshold above their ring of 16, those hit so far left out of it.
 
     No further: on a high-contrast lattice every atom would lead to the next.
     """
     height, width = image.shape
-    free = good & ~hits
-    for _ in range(2):
-        front = np.argwhere(hits)
+    for _ in range(GROWTH_STEPS):
+        front, free = np.argwhere(hits), good & ~hits
         for k in range(len(front)):
             y, x = front[k, 0], front[k, 1]
             for v in range(max(0, y - 1), min(height, y + 2)):
@@ -156,4 +159,3 @@ def _grow_hits(image, good, noise, hits, values):
                     far = _ring_median(image, free, v, u, False, values) if free[v, u] else np.nan
                     if image[v, u] - far > 0.5 * noise[2] * np.sqrt(noise[0] * max(far, 0.0) + noise[1]) + noise[0]:
                         hits[v, u] = True
-                        free[v, u] = False

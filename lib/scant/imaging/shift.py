@@ -47,7 +47,7 @@ def _shift(frame, rows, columns, out):
 def shifted_row(frame, y, rows, columns, out):
     """Row y of the shifted frame into `out`; `rows` and `columns` are the taps of the shifts in y and x."""
     (down, row_weights), (right, column_weights) = rows, columns
-    first, last = _reached(down, row_weights.size, frame.shape[0])
+    first, last = reached(down, row_weights.size, frame.shape[0])
     if not first <= y < last:
         out[:] = np.nan
         return
@@ -59,7 +59,7 @@ def shifted_row(frame, y, rows, columns, out):
         for x in range(n):
             line[x + 1] += row_weights[tap] * source[x]
     line[0], line[n + 1] = line[1], line[n]
-    first, last = _reached(right, column_weights.size, n)
+    first, last = reached(right, column_weights.size, n)
     out[:first], out[last:] = np.nan, np.nan
     # views that begin at their tap: indices that cannot be negative are what LLVM vectorises
     seen, moved = line[first + right + 1 :], out[first:last]
@@ -73,7 +73,7 @@ def shifted_row(frame, y, rows, columns, out):
 
 
 @njit(cache=True)
-def _reached(offset, n_taps, size):
+def reached(offset, n_taps, size):
     """First and last (exclusive) place whose source lies among the pixel centres."""
     source, beyond = (offset, 0) if n_taps == 1 else (offset + 1, 1)
     first = min(max(-source, 0), size)

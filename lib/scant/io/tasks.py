@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scant.io.store import ChunkRecord, StackReader, layout_of, read_frames, write_frames
+from scant.xp import to_numpy
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class StoredTask:
 
     def __call__(self, frame: int) -> tuple[ChunkRecord, Any]:
         image, rest = self.task(frame)
-        (record,) = write_frames(self.stack, frame, np.asarray(image, np.float32)[None])
+        (record,) = write_frames(self.stack, frame, to_numpy(image).astype(np.float32, copy=False)[None])
         return record, rest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import polars as pl
 
 from scant.imaging.counts import Detector, correct_frame
 from scant.io.tasks import MovieFrames, PerFrame
+from scant.xp import module_for
 
 
 def usable_frames(frames: pl.DataFrame) -> frozenset[int]:
@@ -20,17 +22,23 @@ def usable_frames(frames: pl.DataFrame) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class CorrectedFrames:
-    """Single frames (y, x) float32 in electrons; NaN for a frame that is not `usable`."""
+    """Single frames (y, x) float32 in electrons, made and left on a resolved `device`; NaN for a frame that is not `usable`."""
 
     movie: MovieFrames
     detector: Detector
     hit_threshold_sigma: float
     usable: frozenset[int]
+    device: str = "cpu"
 
-    def __call__(self, frame: int) -> np.ndarray:
+    def __call__(self, frame: int) -> Any:
+        xp = module_for(self.device)
         if frame not in self.usable:
-            return np.full(self.detector.bad.shape, np.nan, np.float32)
-        return correct_frame(self.movie(frame), self.detector, self.hit_threshold_sigma).image_e
+            return xp.full(self.detector.bad.shape, np.nan, np.float32)
+        return correct_frame(xp.asarray(self.movie(frame)), self._detector_there, self.hit_threshold_sigma).image_e
+
+    @cached_property
+    def _detector_there(self) -> Detector:
+        return self.detector.on(module_for(self.device))
 
     def stack(self, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop) as (t, y, x)."""
@@ -45,13 +53,13 @@ class CorrectedAround:
     reach: int
     first: int
     stop: int
-    _held: dict[int, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    _held: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def numbers(self, frame: int) -> range:
         return range(max(frame - self.reach, self.first), min(frame + self.reach + 1, self.stop))
 
-    def __call__(self, frame: int) -> list[np.ndarray]:
-        images: Mapping[int, np.ndarray] = {n: self._held[n] if n in self._held else self.frames(n) for n in self.numbers(frame)}
+    def __call__(self, frame: int) -> list[Any]:
+        images: Mapping[int, Any] = {n: self._held[n] if n in self._held else self.frames(n) for n in self.numbers(frame)}
         self._held.clear()
         self._held.update(images)
         return list(images.values())

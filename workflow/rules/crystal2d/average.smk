@@ -24,10 +24,12 @@ rule average:
         hit_threshold_sigma=CONFIG.correct.hit_threshold_sigma,
         store=product("movie.zarr"),
         workers=WORKERS,
+        device=CONFIG.average.device,
         seed=CONFIG.seed,
         code=code_of("average"),
     threads: workers()
     resources:
         mem_mb=worker_memory_mb(WINDOW_FRAMES_MAX),
         runtime=60,
+        gpu=1 if CONFIG.average.device == "gpu" else 0,
     script: script_of("average")

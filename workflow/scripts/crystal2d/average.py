@@ -2,6 +2,7 @@
 
 import polars as pl
 from scant.imaging.average import averaged_frame
+from scant.imaging.correction import correcting_device
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
 from scant.io.ledger import refuse_many_failures
@@ -19,10 +20,11 @@ from scant.stages.corrected import CorrectedFrames, usable_frames, window_source
 def average(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     known = read_tables(inputs.frames)
-    corrected = CorrectedFrames(MovieFrames(params.store), read_detector(inputs.detector), params.hit_threshold_sigma, usable_frames(known))
+    device, detector = correcting_device(params.device), read_detector(inputs.detector)
+    corrected = CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, usable_frames(known), device)
     frames = range(start, stop)
     sources = window_sources(corrected, params.window // 2, known, read_table(inputs.drift), frames)
-    provenance = record("average", seed=params.seed, params={"window": params.window}, code=params.code)
+    provenance = record("average", seed=params.seed, params={"window": params.window, "device": device}, code=params.code)
     layout = layout_of(params.store)
     begin_stack(outputs.stack, params.store, start, (len(frames), layout.height_px, layout.width_px), provenance)
     task = StoredTask(FrameTask(averaged_frame, sources), outputs.stack)
