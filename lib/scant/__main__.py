@@ -70,6 +70,7 @@ def _add_spots(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gain-adu-per-electron", type=_positive, help="default: by the noise of the image itself")
     parser.add_argument("--offset-adu", type=float, default=0.0, help="counts without any electron; default: 0")
     parser.add_argument("--read-noise-e", type=_from_zero, default=0.0, help="camera noise per pixel in electrons; default: 0")
+    parser.add_argument("--device", choices=("cpu", "auto", "gpu"), default="cpu", help="where atoms are fitted; default: cpu")
     parser.add_argument("--out", help="beginning of the names of the .csv and the .png; default: NAME-frame-N here")
 
 
@@ -102,7 +103,8 @@ def _run(given: argparse.Namespace) -> int:
                          given.force, CORES),
         "plan": lambda: (given.config, max(1, given.cores)),
         "export": lambda: (given.results, given.format, given.frame, given.out),
-        "spots": lambda: (given.image, given.frame, given.gain_adu_per_electron, given.offset_adu, given.read_noise_e, given.out),
+        "spots": lambda: (given.image, given.frame, given.gain_adu_per_electron, given.offset_adu, given.read_noise_e, given.device,
+                          given.out),
         "crate": lambda: (given.config,),
     }.get(given.command, lambda: (given.folder,))  # fmt: skip
     return int(run(*arguments()))

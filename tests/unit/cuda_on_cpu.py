@@ -35,13 +35,13 @@ static unsigned int __float_as_uint(float value) { unsigned int bits; std::memcp
 static void atomicAdd(unsigned long long* at, unsigned long long value) { __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 """
 LAUNCH = """
-extern "C" void launch_{name}(int across, int down, int threads, {parameters}) {{
-    blockDim.x = threads;
-    for (blockIdx.y = 0; blockIdx.y < down; blockIdx.y++) for (blockIdx.x = 0; blockIdx.x < across; blockIdx.x++) {{
-        std::barrier<> here(threads);
+extern "C" void launch_{name}(int blocks_x, int blocks_y, int n_threads, {parameters}) {{
+    blockDim.x = n_threads;
+    for (blockIdx.y = 0; blockIdx.y < blocks_y; blockIdx.y++) for (blockIdx.x = 0; blockIdx.x < blocks_x; blockIdx.x++) {{
+        std::barrier<> here(n_threads);
         meeting = &here;
         std::vector<std::thread> team;
-        for (int n = 1; n < threads; n++) team.emplace_back([=] {{ threadIdx.x = n; {name}({names}); }});
+        for (int n = 1; n < n_threads; n++) team.emplace_back([=] {{ threadIdx.x = n; {name}({names}); }});
         threadIdx.x = 0;
         {name}({names});
         for (auto& member : team) member.join();

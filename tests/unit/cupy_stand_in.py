@@ -112,7 +112,9 @@ class Module(types.ModuleType):
             raise AttributeError(name)
         value = getattr(self.original, name)
         if name in FROM_HOST:
-            return lambda given, *more, **named: ndarray(value(given.host if isinstance(given, ndarray) else given, *more, **named))
+            return lambda given, *more, **named: ndarray(
+                value(given.host if isinstance(given, ndarray) else np.array(given), *more, **named)
+            )
         return called(value) if callable(value) and not isinstance(value, type) else value
 
 

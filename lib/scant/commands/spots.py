@@ -14,16 +14,20 @@ from scant.imaging.spots import Counts
 from scant.io.readers import open_movie, read_frames
 from scant.report.spots import spots_figure
 from scant.report.style import png_bytes
+from scant.xp import resolve_device
 
 SURE = 0.95
 
 
-def run(image: str, frame: int, gain_adu_per_electron: float | None, offset_adu: float, read_noise_e: float, out: str | None) -> int:
+def run(
+    image: str, frame: int, gain_adu_per_electron: float | None, offset_adu: float, read_noise_e: float, device: str, out: str | None
+) -> int:
     """Find the atoms of one frame; writes STEM.csv and STEM.png (default: NAME-frame-N beside neither of which may be there).
 
     The gain is taken from the image's own noise when absent. Raises InputError for an image that cannot be read, a frame that it has not,
-    numbers out of range and an image without atoms.
+    numbers out of range and an image without atoms, DeviceError for a `device` that is not there.
     """
+    resolved = resolve_device(device)
     stem = Path(out or f"{Path(image).stem}-frame-{frame}")
     targets = [stem.with_name(f"{stem.name}{ending}") for ending in (".csv", ".png")]
     if there := [str(target) for target in targets if target.exists()]:
@@ -36,7 +40,7 @@ def run(image: str, frame: int, gain_adu_per_electron: float | None, offset_adu:
     print(f"{image}, frame {frame}: {source.width_px} x {source.height_px} px, {gain:.4g} ADU per electron", end="")
     print("" if gain_adu_per_electron else " by the image's own noise (--gain-adu-per-electron, --offset-adu if you know better)")
     image_e = counts_adu / gain
-    found = find_spots(Counts.of(image_e, read_noise_e**2))
+    found = find_spots(Counts.of(image_e, read_noise_e**2), device=resolved)
     table = spots_table(found)
     sigma, unsure = table["sigma_x_px"].to_numpy(), int((table["p_atom"] < SURE).sum())
     print(f"{len(table)} atoms of width {found.spots.width_px:.3f} px, {unsure} of them less than {SURE:.0%} sure to be there;")

@@ -41,10 +41,11 @@ class FoundSpots:
     p_atom: Array
 
 
-def find_spots(counts: Counts, width_px: float | None = None) -> FoundSpots:
+def find_spots(counts: Counts, width_px: float | None = None, device: str = "cpu") -> FoundSpots:
     """Every bright atom of an image; `width_px` of its Gaussian is only where the fit begins, and found from the image when absent.
 
-    Raises InputError for an image in which no atom stands out from the noise.
+    Fits run on a resolved `device`, the search for places on the CPU. Raises InputError for an image in which no atom stands out from
+    the noise.
     """
     width = typical_width(counts) if width_px is None else width_px
     positions = _places(counts, _local_mean(counts, width), width, np.sqrt(2 * _chance(counts, width)))
@@ -52,7 +53,7 @@ def find_spots(counts: Counts, width_px: float | None = None) -> FoundSpots:
         raise InputError(f"no atom stands out of the noise at a width of {width:.2g} px; are counts in electrons, and atoms bright?")
     rejected = np.zeros((0, 2))
     for _ in range(MOST_ROUNDS):
-        spots = fit_spots(counts, positions, width)
+        spots = fit_spots(counts, positions, width, device)
         odds, width = log_odds(counts, spots), spots.width_px
         refused = _worst(spots.positions_px, odds, NEIGHBOURHOOD * width)
         if refused.any():

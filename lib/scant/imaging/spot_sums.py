@@ -10,6 +10,7 @@ from numba import njit
 
 # Powers of x and y, both from -1 to 1 across the image, in the background.
 POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+LARGEST_STEP_WIDTHS = 0.5
 
 
 @njit(cache=True)
@@ -90,7 +91,7 @@ def sweep(counts, used, model, atoms, width, reach):
         move_x, move_y, move_a = _solved3(
             sx * scale, sy * scale, sa, xx * scale**2 + 1e-9 * aa, xy * scale**2, yy * scale**2 + 1e-9 * aa, xa * scale, ya * scale, aa
         )
-        limit = 0.5 * width
+        limit = LARGEST_STEP_WIDTHS * width
         move_x, move_y = min(max(move_x, -limit), limit), min(max(move_y, -limit), limit)
         new_x = min(max(atoms[n, 0] + move_x, -0.5), model.shape[1] - 0.51)
         new_y = min(max(atoms[n, 1] + move_y, -0.5), model.shape[0] - 0.51)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from scant.errors import InputError
+from scant.imaging import spot_sums, spots_gpu
 from scant.imaging.local_inverse import local_inverse
 from scant.imaging.normal_equations import block_jacobi, neighbour_pairs, solved
-from scant.imaging.spot_sums import fill_background, pair_sums, render, shared_couplings, shared_sums, sweep
+from scant.xp import module_for, on_device, to_numpy
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,35 +75,44 @@ class Counts:
         return cls(np.maximum(image + noise_variance_e2, 0.0), used, float(noise_variance_e2))
 
 
-def fit_spots(counts: Counts, positions_px: Array, width_px: float) -> Spots:
+def fit_spots(counts: Counts, positions_px: Array, width_px: float, device: str = "cpu") -> Spots:
     """Atoms near the given (n, 2) positions (x, y), their common width near the given one, background a polynomial of second degree.
 
-    Raises InputError without atoms, or for one outside the image.
+    Sums over pixels are taken on a resolved `device`. Raises InputError without atoms, or for one outside the image.
     """
     _check_positions(positions_px, counts.used.shape)
     every = 1 + math.isqrt(counts.used.size // START_PX)
     sample = counts.shifted_e[::every, ::every][counts.used[::every, ::every] > 0]
     shared = np.r_[width_px, np.quantile(sample, 0.2), np.zeros(5)]
-    atoms = np.column_stack([positions_px, np.full(len(positions_px), sample.std())])
-    coupled = _Coupled.of(atoms[:, :2], PAIR_WIDTHS * width_px)
-    model, by_width = np.empty((2, *counts.used.shape))
+    coupled = _Coupled.of(positions_px, PAIR_WIDTHS * width_px)
+    xp = module_for(device)
+    counts = Counts(xp.asarray(counts.shifted_e), xp.asarray(counts.used), counts.noise_variance_e2)
+    atoms = xp.asarray(np.column_stack([positions_px, np.full(len(positions_px), sample.std())]))
+    model, by_width = xp.empty((2, *counts.used.shape))
     for _ in range(ROUNDS):
         _render_all(atoms, shared, model)
         moved = 0.0
         for _ in range(SWEEPS_PER_ROUND):
-            moved = sweep(counts.shifted_e, counts.used, model, atoms, shared[0], REACH_WIDTHS * shared[0])
+            moved = _sums(model).sweep(counts.shifted_e, counts.used, model, atoms, shared[0], REACH_WIDTHS * shared[0])
         change = _shared_step(counts, model, atoms, shared, coupled, by_width)
         if max(moved, abs(change[0])) < SETTLED_WIDTHS * shared[0]:
             break
         shared = shared + change
     background = by_width
     _render_all(atoms[:0], shared, background)
-    coupled = _Coupled.of(atoms[:, :2], PAIR_WIDTHS * shared[0])
+    places = to_numpy(atoms[:, :2])
+    coupled = _Coupled.of(places, PAIR_WIDTHS * shared[0])
     fisher = _fisher(counts, model, atoms, shared[0], coupled, 3)
     ridge = SAME_PLACE * fisher.diagonal() + np.tile([1.0, 1.0, 0.0], len(atoms)) / (WANDER_WIDTHS * shared[0]) ** 2
-    covariance = local_inverse(sp.csr_matrix(fisher + sp.diags(ridge)), atoms[:, :2], BLOCK_WIDTHS * shared[0], 3)
+    covariance = local_inverse(sp.csr_matrix(fisher + sp.diags(ridge)), places, BLOCK_WIDTHS * shared[0], 3)
+    height, model_e, background_e = (to_numpy(part) for part in (atoms[:, 2], model, background))
     v = counts.noise_variance_e2
-    return Spots(atoms[:, :2].copy(), atoms[:, 2].copy(), covariance, float(shared[0]), model - v, background - v)
+    return Spots(places.copy(), height.copy(), covariance, float(shared[0]), model_e - v, background_e - v)
+
+
+def _sums(image: Any) -> Any:
+    """The module of the sums over pixels, by where the image is."""
+    return spots_gpu if on_device(image) else spot_sums
 
 
 def _check_positions(positions_px: Array, shape: tuple[int, ...]) -> None:
@@ -119,9 +130,10 @@ def _shared_step(counts: Counts, model: Array, atoms: Array, shared: Array, coup
     fisher, slope = np.zeros((len(shared),) * 2), np.zeros(len(shared))
     coupling, pull = np.zeros((len(atoms), len(shared))), np.zeros(len(atoms))
     by_width[:] = 0.0
-    render(atoms, shared[0], REACH_WIDTHS * shared[0], 1, by_width)
-    shared_sums(counts.shifted_e, counts.used, model, by_width, fisher, slope)
-    shared_couplings(counts.shifted_e, counts.used, model, by_width, atoms, shared[0], REACH_WIDTHS * shared[0], coupling, pull)
+    sums = _sums(model)
+    sums.render(atoms, shared[0], REACH_WIDTHS * shared[0], 1, by_width)
+    sums.shared_sums(counts.shifted_e, counts.used, model, by_width, fisher, slope)
+    sums.shared_couplings(counts.shifted_e, counts.used, model, by_width, atoms, shared[0], REACH_WIDTHS * shared[0], coupling, pull)
     heights = _fisher(counts, model, atoms, shared[0], coupled, 1)
     preconditioner = block_jacobi(heights, 1)
     explained = np.column_stack([solved(heights, column[:, None], 1e-4, preconditioner)[:, 0] for column in coupling.T])
@@ -155,11 +167,11 @@ class _Coupled:
 def _fisher(counts: Counts, model: Array, atoms: Array, width_px: float, coupled: _Coupled, size: int) -> sp.csr_matrix:
     """Fisher information of heights alone (`size` 1) or of (x, y, height) of every atom (3), overlapping atoms coupled."""
     blocks = np.zeros((len(coupled.pairs), size, size))
-    pair_sums(counts.used, model, atoms, width_px, REACH_WIDTHS * width_px, coupled.pairs, blocks)
+    _sums(model).pair_sums(counts.used, model, atoms, width_px, REACH_WIDTHS * width_px, coupled.pairs, blocks)
     return coupled.matrix(blocks)
 
 
 def _render_all(atoms: Array, shared: Array, image: Array) -> None:
     """Overwrites an image (H, W) with background and atoms."""
-    fill_background(shared[1:], LEAST_BACKGROUND * max(float(shared[1]), 1e-6), image)
-    render(atoms, shared[0], REACH_WIDTHS * shared[0], 0, image)
+    _sums(image).fill_background(shared[1:], LEAST_BACKGROUND * max(float(shared[1]), 1e-6), image)
+    _sums(image).render(atoms, shared[0], REACH_WIDTHS * shared[0], 0, image)
