@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scant.inference.prior import build_prior
-from scant.physics import lcbop
+from scant.physics import lcbop, lcbop_pairs
 from scant.physics.lammps import POTENTIALS, Simulation, potential_file
 from scant.physics.lattice import flat_sites, honeycomb, pairs_within, stone_wales
-from scant.physics.lcbop import LcbopTable, energy_and_gradient, lcbop_table, pair_terms_by_arrays, stack_lcbop_tables
+from scant.physics.lcbop import LcbopTable, energy_and_gradient, lcbop_table, stack_lcbop_tables
+from scant.physics.lcbop_pairs import pair_energy_and_slope, pair_terms, pair_terms_by_arrays
 from scant.physics.sheet import SheetSettings, thermal_sheet
 from scant.physics.tersoff import neighbour_table, site_major, stack_tables
 from scipy.optimize import minimize
@@ -47,8 +48,8 @@ def test_constants_are_those_of_the_potential_file():
     assert numbers[9:17] == [
         lcbop.H_D, lcbop.H_C1, lcbop.H_C4, lcbop.H_C6, lcbop.H_L, lcbop.H_KAPPA, lcbop.H_R0, lcbop.H_R1,
     ]  # fmt: skip
-    assert numbers[17:20] == [lcbop.LR_R0, lcbop.LR_START, lcbop.LR_END]
-    assert numbers[20:26] == [*lcbop.LR_V, *lcbop.LR_EPSILON, *lcbop.LR_LAMBDA]
+    assert numbers[17:20] == [lcbop_pairs.LR_R0, lcbop_pairs.LR_START, lcbop_pairs.LR_END]
+    assert numbers[20:26] == [*lcbop_pairs.LR_V, *lcbop_pairs.LR_EPSILON, *lcbop_pairs.LR_LAMBDA]
 
 
 def test_energy_and_forces_equal_those_of_lammps(sheet):
@@ -88,8 +89,22 @@ def test_a_cut_sheet_stays_flat_and_keeps_its_lattice():
 def test_array_form_equals_the_compiled_one(sheet):
     table = table_of(sheet, np.full(len(sheet), 3))
     xyz = site_major(np, sheet[None], table.bonds)
-    for arrays, compiled in zip(pair_terms_by_arrays(np, xyz, table), lcbop._pair_terms(np, xyz, table)):
-        np.testing.assert_allclose(arrays, compiled, atol=1e-10)
+    pairs = xyz, table.partner_index, table.partner_present, table.partner_tension
+    for arrays, compiled in zip(pair_terms_by_arrays(*pairs), pair_terms(*pairs)):
+        np.testing.assert_allclose(arrays, compiled, atol=1e-7)
+
+
+def test_a_pair_on_pieces_is_the_potentials():
+    """Two atoms at distances of the whole range, nearer than the bond's 2.2 A too, where a trajectory may bring them."""
+    r = np.linspace(1.1, 6.3, 2000)
+    xyz = np.zeros((3, len(r), 2))
+    xyz[0, :, 1] = 0.6 * r
+    xyz[2, :, 1] = 0.8 * r
+    energy, gradient = pair_terms(xyz, np.array([1, 0]), np.array([[1.0, 1.0]]), np.zeros((1, 2)))
+    value, slope = pair_energy_and_slope(r, np)
+    np.testing.assert_allclose(energy, 0.5 * value[:, None].repeat(2, axis=1), rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(gradient[:, :, 1], np.stack([0.6 * slope, 0 * slope, 0.8 * slope]), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(gradient[:, :, 0], -gradient[:, :, 1])
 
 
 def test_stacked_structures_equal_single_ones(sheet):
@@ -172,8 +187,10 @@ def test_atoms_that_meet_are_no_error():
     xy = honeycomb(9.0, 7.0, LATTICE)
     positions = np.column_stack([xy, np.zeros(len(xy))])
     table = table_of(positions)
+    apart = energy_and_gradient(positions, table)[0]
     far = int(np.linalg.norm(xy - xy[0], axis=1).argsort()[8])
-    positions[far] = positions[0]
-    with np.errstate(all="ignore"):
-        _, gradient = energy_and_gradient(positions, table)
-    assert not np.isfinite(gradient[[0, far]]).all()
+    for place in (positions[0].copy(), np.full(3, np.nan)):
+        positions[far] = place
+        with np.errstate(all="ignore"):
+            energy, _ = energy_and_gradient(positions, table)
+        assert not energy < apart + 10

@@ -21,6 +21,7 @@ from scant.physics import lcbop
 from scant.physics.detector import counts_with_noise
 from scant.physics.forward import ForwardModel, ImageGrid
 from scant.physics.lattice import pairs_within
+from scant.physics.lcbop_pairs import pair_terms_by_arrays
 from scant.physics.optics import Optics
 from scant.physics.simulate import Specimen, View, true_frames
 from scant.physics.structure_sums import MatrixSums
@@ -97,7 +98,7 @@ def over_matrices(monkeypatch):
             self._sums = MatrixSums(self.band, self.n_orders, offset, np, self.dtype)
 
     monkeypatch.setattr(replicas, "ForwardModel", OverMatrices)
-    monkeypatch.setattr(lcbop, "_pair_terms", lcbop.pair_terms_by_arrays)
+    monkeypatch.setattr(lcbop, "pair_terms", pair_terms_by_arrays)
 
 
 def test_matrix_products_and_the_gridded_form_lead_to_the_same_structure(problems, request):

@@ -19,12 +19,12 @@ from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import Any
 
-import numba
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import lsqr
 from scipy.spatial import cKDTree
 
+from scant.physics.lcbop_pairs import pair_terms
 from scant.physics.tersoff import FLAT_ANGLE_COSINE, NeighbourTable, bond_vectors, check_shape, push_and_pull, site_major
 from scant.xp import array_module
 
@@ -32,8 +32,6 @@ FLAT_LATTICE_CONSTANT_ANGSTROM = 2.45932
 A_EV, ALPHA = 35652.94452, 6.26781252
 B1_EV, BETA1, B2_EV, BETA2 = 18614.83652, 5.83045680, 32.01993977, 1.16864228
 H_D, H_C1, H_C4, H_C6, H_L, H_KAPPA, H_R0, H_R1 = 0.14, 3.3, 220.0, -5434.715, 0.688316, 1.619070, 1.612316, 5.485568
-LR_R0, LR_START, LR_END = 3.716163, 5.5, 6.0
-LR_V, LR_EPSILON, LR_LAMBDA = (3.475378e-3, 0.0), (6.093133e-3, 2.617755e-3), (1.359381, 2.073944)
 G_KNOTS = (-0.5, -1 / 3, 0.0, 0.5)
 G_ORIGINS = (-1.0, -0.5, -0.33333333, 0.0, 0.5)
 G_COEFFICIENTS = np.array([
@@ -127,7 +125,7 @@ def energy_and_gradient(positions: Any, table: LcbopTable) -> tuple[Any, Any]:
     energy = energy + 0.5 * table.bond_tension * length
     radial = radial + 0.5 * table.bond_tension
     gradient = push_and_pull(xp, unit, length, radial, angular, cosines, table.bonds)
-    pair_energy, pair_gradient = _pair_terms(xp, xyz, table)
+    pair_energy, pair_gradient = pair_terms(xyz, table.partner_index, table.partner_present, table.partner_tension)
     by_atom = (energy.sum(axis=1) + pair_energy).reshape(positions.shape[:-1])
     return by_atom.sum(axis=-1, dtype=np.float64), xp.moveaxis(gradient + pair_gradient, 0, -1).reshape(positions.shape)
 
@@ -188,75 +186,6 @@ def _length_difference(delta: Any, xp: Any) -> tuple[Any, Any]:
     value = xp.where(delta < -H_D, H_L * (1 + z * w), xp.where(delta > H_D, H_R0 + H_R1 * (delta - H_D), value))
     slope = xp.where(delta < -H_D, H_KAPPA * H_L * w / (1 + y), xp.where(delta > H_D, H_R1, slope))
     return value.astype(delta.dtype), slope.astype(delta.dtype)
-
-
-def pair_energy_and_slope(r: Any, xp: Any) -> tuple[Any, Any]:
-    """Long-range pair energy in eV and its slope in eV/A at distances r (A) beyond the bond's 2.2 A."""
-    near = r < LR_R0
-    steep = xp.exp(-xp.where(near, LR_LAMBDA[0], LR_LAMBDA[1]).astype(r.dtype) * (r - LR_R0))
-    depth = xp.where(near, LR_EPSILON[0], LR_EPSILON[1]).astype(r.dtype)
-    value = depth * steep * (steep - 2) + xp.where(near, LR_V[0], LR_V[1]).astype(r.dtype)
-    slope = 2 * depth * xp.where(near, LR_LAMBDA[0], LR_LAMBDA[1]).astype(r.dtype) * steep * (1 - steep)
-    t = xp.clip((r - LR_START) / (LR_END - LR_START), 0, 1) * r.dtype.type(math.pi)
-    fade = 0.5 + 0.5 * xp.cos(t)
-    return value * fade, slope * fade - value * (0.5 * math.pi / (LR_END - LR_START)) * xp.sin(t)
-
-
-def _pair_terms(xp: Any, xyz: Any, table: LcbopTable) -> tuple[Any, Any]:
-    """Half the pair energies of each site (B, sites), and the gradient (3, B, sites)."""
-    if xp is np:
-        energy, gradient = np.zeros(xyz.shape[1:], xyz.dtype), np.zeros_like(xyz)
-        partners = table.partner_index.reshape(table.partner_present.shape)
-        _add_pairs(xyz, partners, table.partner_present, table.partner_tension, energy, gradient)
-        return energy, gradient
-    return pair_terms_by_arrays(xp, xyz, table)
-
-
-def pair_terms_by_arrays(xp: Any, xyz: Any, table: LcbopTable) -> tuple[Any, Any]:
-    """The pair terms in array operations alone: CuPy's form, and the reference of the compiled one."""
-    shape = (*xyz.shape[:2], len(table.partner_present), xyz.shape[2])
-    vector = xp.take(xyz, table.partner_index, axis=-1).reshape(shape) - xyz[:, :, None]
-    r = xp.sqrt((vector * vector).sum(axis=0) + 10.0 * (1 - table.partner_present))
-    value, slope = pair_energy_and_slope(r, xp)
-    value = value * table.partner_present + table.partner_tension * r
-    slope = (slope * table.partner_present + table.partner_tension) / r
-    return 0.5 * value.sum(axis=1), -(vector * slope).sum(axis=2)
-
-
-# As NumPy divides: where a trajectory runs away two atoms may meet, and it is the sampler that rejects it.
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _add_pairs(
-    xyz: np.ndarray, partners: np.ndarray, present: np.ndarray, tension: np.ndarray, energy: np.ndarray, gradient: np.ndarray
-) -> None:
-    """Every pair once (from its lower number), in the order of the table."""
-    for b in range(xyz.shape[1]):
-        for i in range(xyz.shape[2]):
-            for slot in range(partners.shape[0]):
-                j = partners[slot, i]
-                if j <= i or present[slot, i] == 0:
-                    continue
-                dx, dy, dz = xyz[0, b, j] - xyz[0, b, i], xyz[1, b, j] - xyz[1, b, i], xyz[2, b, j] - xyz[2, b, i]
-                r = np.sqrt(dx * dx + dy * dy + dz * dz)
-                if r >= LR_END and tension[slot, i] == 0:
-                    continue
-                shell = 0 if r < LR_R0 else 1
-                steep = np.exp(-LR_LAMBDA[shell] * (r - LR_R0))
-                value = LR_EPSILON[shell] * steep * (steep - 2) + LR_V[shell]
-                slope = 2 * LR_EPSILON[shell] * LR_LAMBDA[shell] * steep * (1 - steep)
-                if r > LR_START:
-                    t = min((r - LR_START) / (LR_END - LR_START), 1.0) * math.pi
-                    slope = slope * (0.5 + 0.5 * math.cos(t)) - value * (0.5 * math.pi / (LR_END - LR_START)) * math.sin(t)
-                    value = value * (0.5 + 0.5 * math.cos(t))
-                half = 0.5 * (value + tension[slot, i] * r)
-                energy[b, i] += half
-                energy[b, j] += half
-                pull = (slope + tension[slot, i]) / r
-                gradient[0, b, i] -= pull * dx
-                gradient[1, b, i] -= pull * dy
-                gradient[2, b, i] -= pull * dz
-                gradient[0, b, j] += pull * dx
-                gradient[1, b, j] += pull * dy
-                gradient[2, b, j] += pull * dz
 
 
 def conjugation_terms(bonds: NeighbourTable) -> np.ndarray:
