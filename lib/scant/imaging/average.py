@@ -38,10 +38,10 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
     if on_device(frames[target]):
         return mean_on_device(frames, moves)
     # one type for all of them, which the compiled mean asks for: read-only arrays are another one to numba
-    members = [(np.require(frame, np.float32, "CW"), taps(dy), taps(dx)) for frame, (dy, dx) in zip(frames, moves, strict=True)]
+    members = [(np.require(frame, np.float32, ["C", "W"]), taps(dy), taps(dx)) for frame, (dy, dx) in zip(frames, moves, strict=True)]
     shape = members[0][0].shape
     mean, used = np.empty(shape, np.float32), np.empty(shape, np.uint8)
-    room = {t: np.empty((min(STRIP_ROWS, shape[0]), shape[1]), np.float32) for t in np.flatnonzero(moves.any(axis=1))}
+    room = {t: np.empty((min(STRIP_ROWS, shape[0]), shape[1]), np.float32) for t in np.flatnonzero(moves.any(axis=1)).tolist()}
     for top in range(0, shape[0], STRIP_ROWS):
         strip = slice(top, min(top + STRIP_ROWS, shape[0]))
         for t, moved in room.items():
@@ -98,7 +98,7 @@ def _mean(parts, mean, used):
     """Means of what is not NaN, and of how many. All parts of a pixel at once: memory gives more from several streams side by side."""
     for y in range(mean.shape[0]):
         for x in range(mean.shape[1]):
-            total, count = 0.0, 0
+            total, count = np.float64(0), 0
             # a tuple's length is known when this is compiled, and the loop unrolled
             for k in range(len(parts)):
                 value = parts[k][y, x]

@@ -14,7 +14,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numpy.typing import NDArray
 
-from scant.imaging.simd import LANES, VECTOR, Emitter, with_signature
+from scant.simd import LANES, VECTOR, Emitter, with_signature
 
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]

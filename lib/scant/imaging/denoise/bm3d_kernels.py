@@ -20,7 +20,7 @@ from numba import njit
 
 from scant.imaging.denoise import bm3d_vector as vector
 from scant.imaging.denoise.bm3d_vector import CODE_BITS, LANE_BITS
-from scant.imaging.simd import LANES, Matrix
+from scant.simd import LANES, Matrix
 
 PATCH = LANES
 WINDOW_ROWS = 39

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from scant.imaging.simd import FLOAT, LANES, WORD, Emitter, Matrix, haar_gains, with_signature
+from scant.simd import FLOAT, LANES, WORD, Emitter, Matrix, haar_gains, with_signature
 
 CODE_BITS = 12
 """Low bits of a match's float32 key that hold where it is; 11 bits of its distance remain, a resolution of 5e-4."""

@@ -2,7 +2,8 @@
 
 LLVM's loop vectoriser unrolls 8 x 8 loops into scalar code before it could vectorise them, and cannot transpose; spelled out in vectors,
 the rows of a patch live in registers. The IR is portable: LLVM maps it to AVX, SSE or NEON. Arrays are passed with an offset in elements;
-nothing is checked here. numba's cache on disk does not watch this file: after editing it, touch `bm3d_kernels` and `separable`.
+nothing is checked here. numba's cache on disk does not watch this file: after editing it, touch `bm3d_kernels`, `separable` and
+`spreading`.
 """
 
 from __future__ import annotations
