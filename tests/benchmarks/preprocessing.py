@@ -1,11 +1,14 @@
 """Preprocessing beside its yardsticks: CPU seconds of one thread, interleaved, with the quality of both in the same run.
 
+Both in a process that keeps freed memory, as scant's workers do: large arrays come and go, and a page handed back is a page cleared again.
+
 usage: preprocessing.py [--large]      prints the tables of tests/benchmarks/README.md; --large: a 2048 x 2048 frame too
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +31,7 @@ from scant.imaging.temporal import temporal_median_mad
 from scant.io.stacks import begin_stack, finish_stack
 from scant.io.store import create_movie, read_frames, write_frames
 from scant.io.tasks import MovieFrames
+from scant.io.workers import KEEP_MEMORY
 from scant.physics.lattice import honeycomb
 from scant.physics.optics import Optics
 from scant.stages.corrected import CorrectedAround, CorrectedFrames
@@ -265,6 +269,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--large", action="store_true")
     large = parser.parse_args().large
+    if not KEEP_MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)
     bench_bm3d()
     bench_coloured_noise()
     bench_streaming()
