@@ -21,8 +21,9 @@ DRIFT_LIMIT_PX = 0.1
 """Relative drift above which a neighbour is shifted before averaging: below it the blur of a 6 px lattice period costs under 0.3 % of
 contrast."""
 
-# Rows of all frames that are averaged before the next ones: shifted ones stay in the processor's cache.
-STRIP_ROWS = 128
+# Rows of all frames that are averaged before the next ones: shifted ones stay in the processor's cache. Of so many frames a pixel's values
+# are added in one go, since memory gives more from several streams side by side; loops over more of them are not unrolled.
+STRIP_ROWS, PARTS_AT_ONCE = 64, 8
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,8 +49,19 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
             frame, rows, columns = members[t]
             _shift_rows(frame, top, rows, columns, moved[: strip.stop - top])
         parts = tuple(room[t][: strip.stop - top] if t in room else frame[strip] for t, (frame, _, _) in enumerate(members))
-        _mean(parts, mean[strip], used[strip])
+        _mean_of(parts, mean[strip], used[strip])
     return mean, used
+
+
+def _mean_of(parts: tuple[Floats, ...], mean: Floats, used: npt.NDArray[np.uint8]) -> None:
+    total = None
+    while len(parts) > PARTS_AT_ONCE:
+        if total is None:
+            total = np.zeros(mean.shape)
+            used[:] = 0
+        _add(parts[:PARTS_AT_ONCE], total, used)
+        parts = parts[PARTS_AT_ONCE:]
+    _finish(parts, total, mean, used)
 
 
 def averaged_frame(frames: Sequence[Floats] | Floats, own: int, drift_px: npt.NDArray[np.floating]) -> tuple[Floats, int]:
@@ -93,17 +105,32 @@ def _shift_rows(frame, top, rows, columns, moved):
         shifted_row(frame, top + y, rows, columns, moved[y])
 
 
+@njit(inline="always")
+def _sum(parts, y, x, total, count):
+    """The total and the count with what is not NaN. A tuple's length is known when this is compiled, and the loop unrolled."""
+    for k in range(len(parts)):
+        value = parts[k][y, x]
+        there = value == value
+        total += value if there else np.float32(0)
+        count += there
+    return total, count
+
+
+@njit(cache=True)
+def _add(parts, total, used):
+    for y in range(used.shape[0]):
+        for x in range(used.shape[1]):
+            total[y, x], used[y, x] = _sum(parts, y, x, total[y, x], int(used[y, x]))
+
+
 @njit(cache=True, error_model="numpy")
-def _mean(parts, mean, used):
-    """Means of what is not NaN, and of how many. All parts of a pixel at once: memory gives more from several streams side by side."""
+def _finish(parts, total, mean, used):
+    """Means of the last parts together with the `total` of `used` others, if there is one."""
     for y in range(mean.shape[0]):
         for x in range(mean.shape[1]):
-            total, count = np.float64(0), 0
-            # a tuple's length is known when this is compiled, and the loop unrolled
-            for k in range(len(parts)):
-                value = parts[k][y, x]
-                there = value == value
-                total += value if there else np.float32(0)
-                count += there
-            mean[y, x] = total / count
+            if total is None:
+                added, count = _sum(parts, y, x, 0.0, 0)
+            else:
+                added, count = _sum(parts, y, x, total[y, x], int(used[y, x]))
+            mean[y, x] = added / count
             used[y, x] = count
