@@ -54,6 +54,7 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
 
 
 def _mean_of(parts: tuple[Floats, ...], mean: Floats, used: npt.NDArray[np.uint8]) -> None:
+    """Fills `mean` and `used` (y, x) from arrays of their shape, a few of them at a time."""
     total = None
     while len(parts) > PARTS_AT_ONCE:
         if total is None:
