@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -75,6 +76,11 @@ def launch(source: str, name: str, blocks: tuple[int, int], threads: int, argume
     arguments: arrays of the device, and NumPy scalars of the parameters' types.
     """
     _compiled(source).get_function(name)(blocks, (threads,), arguments)
+
+
+def with_constants(source: str, constants: Mapping[str, Any]) -> str:
+    """A CUDA C source with definitions of constants before it."""
+    return "\n".join([*(f"#define {name} {value}" for name, value in constants.items()), source])
 
 
 @cache

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 import numpy as np
 import pytest
 from cuda_on_cpu import launcher
-from cupy_stand_in import stand_in  # noqa: F401
+from cupy_stand_in import stand_in, to_host  # noqa: F401
 from scant.imaging import correction_gpu
 from scant.imaging.average import averaged_frame, mean_onto
 from scant.imaging.correction import correcting_device
@@ -75,17 +74,13 @@ def test_a_missing_frame_has_no_mean(stand_in):  # noqa: F811
 def test_any_number_of_threads_gives_the_same(stand_in, tmp_path, monkeypatch):  # noqa: F811
     def with_threads(n: int) -> CorrectedFrame:
         run = launcher(tmp_path, n)
-        on_host = lambda source, name, blocks, threads, given: run(source, name, blocks, threads, tuple(map(host, given)))  # noqa: E731
+        on_host = lambda source, name, blocks, threads, given: run(source, name, blocks, threads, to_host(given))  # noqa: E731
         monkeypatch.setattr(correction_gpu, "launch", on_host)
         return correct_frame(stand_in.asarray(raw_frame(0)), detector().on(stand_in))
 
     one, four = with_threads(1), with_threads(4)
     np.testing.assert_array_equal(one.image_e.get(), four.image_e.get())
     np.testing.assert_array_equal(one.weight_mask.get(), four.weight_mask.get())
-
-
-def host(argument: Any) -> Any:
-    return getattr(argument, "host", argument)
 
 
 @needs_a_compiler

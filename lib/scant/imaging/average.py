@@ -14,7 +14,7 @@ from numba import njit
 
 from scant.errors import InputError
 from scant.imaging.correction_gpu import mean_on_device
-from scant.imaging.shift import shift_frame, shifted_row, taps
+from scant.imaging.shift import shift_frame, shift_rows, taps
 from scant.xp import on_device
 
 DRIFT_LIMIT_PX = 0.1
@@ -47,7 +47,7 @@ def mean_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.NDAr
         strip = slice(top, min(top + STRIP_ROWS, shape[0]))
         for t, moved in room.items():
             frame, rows, columns = members[t]
-            _shift_rows(frame, top, rows, columns, moved[: strip.stop - top])
+            shift_rows(frame, top, rows, columns, moved[: strip.stop - top])
         parts = tuple(room[t][: strip.stop - top] if t in room else frame[strip] for t, (frame, _, _) in enumerate(members))
         _mean_of(parts, mean[strip], used[strip])
     return mean, used
@@ -97,13 +97,6 @@ def _moves_onto(frames: Sequence[Floats] | Floats, target: int, drift_px: npt.ND
     moves = np.asarray(drift_px[target] - drift_px, dtype=np.float64)
     moves[np.hypot(*moves.T) <= DRIFT_LIMIT_PX] = 0.0
     return moves
-
-
-@njit(cache=True)
-def _shift_rows(frame, top, rows, columns, moved):
-    """Rows of the shifted frame, from `top` on."""
-    for y in range(moved.shape[0]):
-        shifted_row(frame, top + y, rows, columns, moved[y])
 
 
 @njit(inline="always")

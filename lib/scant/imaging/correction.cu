@@ -1,6 +1,6 @@
 // Hits, fillings and means of frames on a GPU, as in hits.py and average.py: a block of threads per row of an image (height, width).
 //
-// HOLE_WINDOW_PX, PAIR_NOISE and STRUCTURE come from there, as definitions before this text. A thread writes its own pixel alone, and reads
+// HOLE_WINDOW_PX, PAIR_NOISE, STRUCTURE, SUSPECT and TOUCHING come from there, as definitions before this text. A thread writes its own pixel alone, and reads
 // what no other one writes: any number of threads gives the same result.
 
 #define EACH(index, count) for (int index = threadIdx.x; index < (count); index += blockDim.x)
@@ -100,7 +100,7 @@ extern "C" __global__ void mark(
     bool* hits
 ) {
     const int y = blockIdx.x;
-    const float screen = 0.6 * threshold * (0.6 * threshold);
+    const float screen = SUSPECT * threshold * (SUSPECT * threshold);
     EACH(x, width) {
         const bool looked_at = good[y * width + x] && suspect(image, y, x, excess, read, screen, height, width);
         hits[y * width + x] = looked_at && is_hit(image, good, y, x, excess, read, threshold, *floor, height, width);
@@ -120,7 +120,7 @@ extern "C" __global__ void grow(
         bool hit = hits[y * width + x];
         if (touched && free[y * width + x]) {
             const double far = ring_median(image, free, y, x, 2, height, width);
-            hit |= image[y * width + x] - far > 0.5 * threshold * sqrt(excess * max(far, 0.0) + read) + excess;
+            hit |= image[y * width + x] - far > TOUCHING * threshold * sqrt(excess * max(far, 0.0) + read) + excess;
         }
         grown[y * width + x] = hit;
     }

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from scant.imaging import hits as cpu
 from scant.imaging.shift import reached, taps
-from scant.xp import array_module, launch
+from scant.xp import array_module, launch, with_constants
 
 THREADS = 128
 
@@ -71,6 +71,8 @@ def _run(kernel: str, rows: int, *arguments: Any) -> None:
 
 @cache
 def _source() -> str:
-    constants = {"HOLE_WINDOW_PX": cpu.LARGEST_WINDOW_PX, "PAIR_NOISE": cpu.PAIR_NOISE, "STRUCTURE": cpu.STRUCTURE}
-    text = importlib.resources.files("scant.imaging").joinpath("correction.cu").read_text()
-    return "\n".join([*(f"#define {name} {value}" for name, value in constants.items()), text])
+    constants = {
+        "HOLE_WINDOW_PX": cpu.LARGEST_WINDOW_PX, "PAIR_NOISE": cpu.PAIR_NOISE, "STRUCTURE": cpu.STRUCTURE, "SUSPECT": cpu.SUSPECT,
+        "TOUCHING": cpu.TOUCHING,
+    }  # fmt: skip
+    return with_constants(importlib.resources.files("scant.imaging").joinpath("correction.cu").read_text(), constants)

@@ -169,10 +169,9 @@ def correct_frame(raw_adu: np.ndarray, detector: Detector, hit_threshold_sigma: 
     Raises InputError for a frame of another shape.
     """
     _check_shapes(detector.bad.shape, frame=raw_adu)
-    there = on_device(raw_adu)
-    fill, find = (fill_on_device, hits_on_device) if there else (inpaint, find_hits)
-    gain = np.float32(detector.gain_adu_per_electron)
-    image, mask = (electrons_on_device if there else _electrons)(raw_adu, detector.dark_adu, detector.flat_gain, detector.bad, gain)
+    on_cpu, there = (_electrons, inpaint, find_hits), (electrons_on_device, fill_on_device, hits_on_device)
+    electrons, fill, find = there if on_device(raw_adu) else on_cpu
+    image, mask = electrons(raw_adu, detector.dark_adu, detector.flat_gain, detector.bad, np.float32(detector.gain_adu_per_electron))
     fill(image, ~mask, mask)
     hits = find(image, mask, detector.excess_noise, detector.read_noise_e, hit_threshold_sigma)
     n_hits = int(np.count_nonzero(hits))

@@ -13,6 +13,8 @@ STRUCTURE = 1.5
 """Sharpness allowed per difference of the rings: a Gaussian atom of standard deviation 1.2 px has 0.7, 0.9 px 1.4, a hit no rings."""
 FLOOR, FLOOR_QUANTILE = 1.5, 0.99
 GROWTH_STEPS = 2
+# Shares of the threshold: of pixels worth a look, and of those that touch a hit.
+SUSPECT, TOUCHING = 0.6, 0.5
 
 
 def find_hits(image_e: np.ndarray, good: np.ndarray, excess_noise: float, read_noise_e: float, threshold_sigma: float = 6.0) -> np.ndarray:
@@ -115,7 +117,7 @@ def _mark_hits(image, good, noise, hits):
     height, width = image.shape
     values = np.empty(16)
     excess, read = np.float32(noise[0]), np.float32(noise[1])
-    screen = np.float32((0.6 * noise[2]) ** 2)
+    screen = np.float32((SUSPECT * noise[2]) ** 2)
     suspect, n_hits = np.empty(width, np.bool_), 0
     for y in range(height):
         row, above, below = image[y], image[y - 1 if y else y + 1], image[y + 1 if y + 1 < height else y - 1]
@@ -157,5 +159,5 @@ def _grow_hits(image, good, noise, hits, values):
             for v in range(max(0, y - 1), min(height, y + 2)):
                 for u in range(max(0, x - 1), min(width, x + 2)):
                     far = _ring_median(image, free, v, u, False, values) if free[v, u] else np.nan
-                    if image[v, u] - far > 0.5 * noise[2] * np.sqrt(noise[0] * max(far, 0.0) + noise[1]) + noise[0]:
+                    if image[v, u] - far > TOUCHING * noise[2] * np.sqrt(noise[0] * max(far, 0.0) + noise[1]) + noise[0]:
                         hits[v, u] = True

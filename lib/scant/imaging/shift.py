@@ -33,19 +33,19 @@ def shift_frame(frame: Floats, dy_px: float, dx_px: float) -> Floats:
     if frame.ndim != 2 or not (math.isfinite(dy_px) and math.isfinite(dx_px)):
         raise InputError(f"cannot shift an array of shape {frame.shape} by ({dy_px}, {dx_px}) px: give one frame (y, x) and finite shifts")
     out = np.empty(frame.shape, np.float32)
-    _shift(np.ascontiguousarray(frame, dtype=np.float32), taps(dy_px), taps(dx_px), out)
+    shift_rows(np.ascontiguousarray(frame, dtype=np.float32), 0, taps(dy_px), taps(dx_px), out)
     return out
 
 
 @njit(cache=True)
-def _shift(frame, rows, columns, out):
-    for y in range(frame.shape[0]):
-        shifted_row(frame, y, rows, columns, out[y])
+def shift_rows(frame, top, rows, columns, out):
+    """Rows of the shifted frame, from `top` on, into `out`; `rows` and `columns` are the taps of the shifts in y and x."""
+    for y in range(out.shape[0]):
+        _shift_row(frame, top + y, rows, columns, out[y])
 
 
 @njit(cache=True)
-def shifted_row(frame, y, rows, columns, out):
-    """Row y of the shifted frame into `out`; `rows` and `columns` are the taps of the shifts in y and x."""
+def _shift_row(frame, y, rows, columns, out):
     (down, row_weights), (right, column_weights) = rows, columns
     first, last = reached(down, row_weights.size, frame.shape[0])
     if not first <= y < last:

@@ -160,6 +160,7 @@ def shared_sums(counts, used, model, by_width, fisher, slope):
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def shared_couplings(counts, used, model, by_width, atoms, width, reach, coupling, pull):
+    """Adds each atom's sums: of its height with the width and the background's powers, coupling (n, 7), and its own slope, pull (n,)."""
     room = int(2 * reach) + 2
     dx, gx, dy, gy, sums = np.empty(room), np.empty(room), np.empty(room), np.empty(room), np.empty((5, room))
     for n in range(atoms.shape[0]):

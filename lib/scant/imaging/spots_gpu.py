@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scant.imaging.spot_sums import LARGEST_STEP_WIDTHS, POWERS
-from scant.xp import array_module, launch, to_numpy
+from scant.xp import array_module, launch, to_numpy, with_constants
 
 THREADS = 64
 Array = NDArray[np.float64]
-Ints = NDArray[np.int32]
 
 
 def fill_background(weights: Array, least: float, image: Any) -> None:
@@ -41,6 +40,7 @@ def sweep(counts: Any, used: Any, model: Any, atoms: Any, width: float, reach: f
 
 
 def shared_sums(counts: Any, used: Any, model: Any, by_width: Any, fisher: Array, slope: Array) -> None:
+    """Sums over all pixels: moments of the weights in x and y, which the background's powers pick theirs from."""
     xp = array_module(model)
     v, u = (xp.linspace(-1.0, 1.0, side)[:, None] ** xp.arange(5) for side in model.shape)
     weight = used / model
@@ -102,4 +102,4 @@ def _run(kernel: str, blocks: int, *arguments: Any) -> None:
 @cache
 def _source() -> str:
     text = importlib.resources.files("scant.imaging").joinpath("spots.cu").read_text()
-    return f"#define THREADS {THREADS}\n#define LARGEST_STEP_WIDTHS {LARGEST_STEP_WIDTHS}\n{text}"
+    return with_constants(text, {"THREADS": THREADS, "LARGEST_STEP_WIDTHS": LARGEST_STEP_WIDTHS})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from scant.physics.spreading import KERNEL_WIDTH, gather, kernel_pieces, spread
+from scant.physics.spreading import KERNEL_WIDTH, gather, kernel, kernel_pieces, spread
 from scant.physics.structure_sums import Band
 
 MINIMUM_OVERSAMPLING = 1.55
@@ -88,5 +88,4 @@ def _kernel_transform(k_per_cell: np.ndarray, beta: float) -> np.ndarray:
     """Fourier transform of the kernel in cells, by Gauss-Legendre quadrature."""
     nodes, weights = _quadrature()
     half = KERNEL_WIDTH / 2
-    kernel = np.exp(beta * (np.sqrt(1 - nodes**2) - 1))
-    return half * (np.cos(2 * np.pi * np.asarray(k_per_cell)[:, None] * half * nodes) * kernel * weights).sum(axis=1)
+    return half * (np.cos(2 * np.pi * np.asarray(k_per_cell)[:, None] * half * nodes) * kernel(nodes, beta) * weights).sum(axis=1)

@@ -15,6 +15,11 @@ from scant.simd import LANES, Emitter, with_signature
 KERNEL_WIDTH, KERNEL_DEGREE = 6, 10
 
 
+def kernel(u: np.ndarray, beta: float) -> np.ndarray:
+    """The kernel's values at u, -1 to 1 from its one end to the other; 1 in the middle."""
+    return np.asarray(np.exp(beta * (np.sqrt(1 - u**2) - 1)))
+
+
 def kernel_pieces(beta: float) -> np.ndarray:
     """Polynomials (degree + 1, LANES) of the kernel's cells in the distance f, 0 to 1, of an atom from the first; highest power first.
 
@@ -22,7 +27,7 @@ def kernel_pieces(beta: float) -> np.ndarray:
     """
     f = 0.5 + 0.5 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
     u = (f[:, None] + np.arange(KERNEL_WIDTH) - KERNEL_WIDTH / 2) / (KERNEL_WIDTH / 2)
-    fitted = np.polynomial.chebyshev.chebfit(2 * f - 1, np.exp(beta * (np.sqrt(1 - u**2) - 1)), KERNEL_DEGREE)
+    fitted = np.polynomial.chebyshev.chebfit(2 * f - 1, kernel(u, beta), KERNEL_DEGREE)
     pieces = np.zeros((KERNEL_DEGREE + 1, LANES), np.float32)
     for cell in range(KERNEL_WIDTH):
         of_f = np.polynomial.Chebyshev(fitted[:, cell], domain=[0, 1]).convert(kind=np.polynomial.Polynomial)

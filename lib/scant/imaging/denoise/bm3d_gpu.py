@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from scant.imaging.denoise import bm3d_kernels as kernels
 from scant.imaging.denoise.bm3d_vector import CODE_BITS, LANE_BITS, SMALLEST_DISTANCE
-from scant.xp import array_module, launch
+from scant.xp import array_module, launch, with_constants
 
 MATCH_THREADS, FILTER_THREADS = 128, 64
 References = tuple[npt.NDArray[np.int64], ...]
@@ -51,8 +51,9 @@ def source() -> str:
         "SMALLEST_DISTANCE": f"{SMALLEST_DISTANCE}f", "SMALLEST_KEPT": f"{kernels.SMALLEST_KEPT}f",
         "SMALLEST_POWER": f"{kernels.SMALLEST_POWER:.9f}f",
     }  # fmt: skip
-    lines = [f"#define {name} {value}" for name, value in constants.items()]
+    lines = []
     for name, samples in (("NOISY_SAMPLES", kernels.NOISY_SAMPLES), ("PILOT_SAMPLES", kernels.PILOT_SAMPLES)):
         listed = ", ".join(f"{{{row}, {column}}}" for row, column in samples)
         lines.append(f"static constexpr int {name}[{len(samples)}][2] = {{{listed}}};")
-    return "\n".join([*lines, importlib.resources.files("scant.imaging.denoise").joinpath("bm3d.cu").read_text()])
+    text = importlib.resources.files("scant.imaging.denoise").joinpath("bm3d.cu").read_text()
+    return with_constants("\n".join([*lines, text]), constants)
