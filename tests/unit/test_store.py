@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -205,3 +206,14 @@ def test_a_full_disk_is_an_error_with_path_and_bytes_and_leaves_nothing_partial(
 def test_no_store_is_an_error_that_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(DataIntegrityError, match=r"none\.zarr"):
         read_frames(str(tmp_path / "none.zarr"), 0, 1)
+
+
+def test_a_store_made_anew_or_damaged_after_it_was_read_is_seen(tmp_path: Path) -> None:
+    path = movie(tmp_path / "m.zarr")
+    assert layout_of(path).n_frames == SHAPE[0]
+    shutil.rmtree(path)
+    create_movie(path, (5, *SHAPE[1:]), "uint16", 8, None, None, {}, {})
+    assert layout_of(path).n_frames == 5
+    Path(path, "0/zarr.json").write_text("{}")
+    with pytest.raises(DataIntegrityError, match=r"m\.zarr: no movie store can be opened"):
+        layout_of(path)

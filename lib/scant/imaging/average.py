@@ -71,9 +71,10 @@ def averaged_frame(frames: Sequence[Floats] | Floats, own: int, drift_px: npt.ND
     A neighbour that is missing is NaN everywhere and enters no pixel; where `own` has NaN it comes back as it is, of 0 frames. A shifted
     neighbour does not reach the edge: there the frame itself stands in.
     """
-    if not np.isfinite(frames[own]).all():
-        return frames[own], 0
     mean, used = mean_onto(frames, own, drift_px)
+    # pixels that every frame reached need no second look
+    if used.min() < len(frames) and np.isnan(frames[own]).any():
+        return frames[own], 0
     return mean, int(used.max())
 
 

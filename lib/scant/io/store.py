@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from scant.errors import DataIntegrityError, InputError
 from scant.io.chunks import codecs, encoded_chunk, read_chunk, write_chunk
 
 ARRAY = "0"
+METADATA = ("zarr.json", f"{ARRAY}/zarr.json")
 VENDOR_KEY, PROVENANCE_KEY, FIRST_FRAME_KEY = "vendor_metadata", "provenance", "first_frame"
 
 
@@ -52,6 +54,10 @@ class StoreLayout:
     @property
     def stop_frame(self) -> int:
         return self.first_frame + self.n_frames
+
+    @property
+    def chunk_shape(self) -> tuple[int, int, int]:
+        return self.chunk_frames, self.height_px, self.width_px
 
 
 def create_movie(
@@ -89,7 +95,18 @@ def create_stack(
 
 def layout_of(path: str) -> StoreLayout:
     """Layout of a movie or stack. Raises DataIntegrityError when there is none that can be read."""
-    array, first_frame = _open(path)
+    try:
+        states = [Path(path, part).stat() for part in METADATA]
+        return _layout(path, tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataIntegrityError(f"{path}: no movie store can be opened ({error}); run the stage that writes it again") from error
+
+
+@lru_cache(maxsize=1024)
+def _layout(path: str, _states: tuple[tuple[int, int, int], ...]) -> StoreLayout:
+    """Kept while the files of metadata are the same: Zarr takes 1.5 ms to open an array, and every frame asks."""
+    first_frame = int(json.loads(Path(path, METADATA[0]).read_text())["attributes"].get(FIRST_FRAME_KEY, 0))
+    array = zarr.open_array(str(Path(path, ARRAY)), mode="r", zarr_format=3)
     n, height, width = array.shape
     return StoreLayout(n, height, width, np.dtype(array.dtype).name, array.chunks[0], first_frame)
 
@@ -100,27 +117,25 @@ def write_frames(path: str, start: int, frames: np.ndarray) -> list[ChunkRecord]
     Raises InputError, before any write, for a start or a length off the chunk grid (two jobs in one chunk corrupt each other
     silently), another frame shape or type; DataIntegrityError with path and bytes when the disk refuses.
     """
-    array, first_frame = _open(path)
-    begin = start - first_frame
-    end = begin + len(frames)
-    _check_alignment(path, array, first_frame, begin, end)
-    if frames.shape[1:] != array.shape[1:] or frames.dtype != array.dtype:
-        raise InputError(f"{path}: frames of {frames.shape[1:]} {frames.dtype} given; the store holds {array.shape[1:]} {array.dtype}")
-    chunk_frames = array.chunks[0]
+    layout, stop = layout_of(path), start + len(frames)
+    _check_alignment(path, layout, start, stop)
+    shape = layout.chunk_shape[1:]
+    if frames.shape[1:] != shape or frames.dtype != layout.dtype:
+        raise InputError(f"{path}: frames of {frames.shape[1:]} {frames.dtype} given; the store holds {shape} {layout.dtype}")
     records = []
-    for at in range(begin, end, chunk_frames):
-        last = min(at + chunk_frames, array.shape[0])
-        chunk, key = frames[at - begin : last - begin], _key(at // chunk_frames)
-        if len(chunk) < chunk_frames:
-            chunk = np.concatenate([chunk, np.zeros((chunk_frames - len(chunk), *frames.shape[1:]), frames.dtype)])
+    for at in range(start, stop, layout.chunk_frames):
+        last = min(at + layout.chunk_frames, layout.stop_frame)
+        chunk, key = frames[at - start : last - start], _key((at - layout.first_frame) // layout.chunk_frames)
+        if len(chunk) < layout.chunk_frames:
+            chunk = np.concatenate([chunk, np.zeros((layout.chunk_frames - len(chunk), *shape), frames.dtype)])
         try:
             checksum, n_bytes = write_chunk(Path(path, key), chunk)
         except OSError as error:
             raise DataIntegrityError(
-                f"{path}: frames {at + first_frame} to {last + first_frame} cannot be written ({error.strerror or error}); "
-                f"up to {(end - at) * frames[0].nbytes} bytes are still needed there: free space, then run again"
+                f"{path}: frames {at} to {last} cannot be written ({error.strerror or error}); "
+                f"up to {(stop - at) * frames[0].nbytes} bytes are still needed there: free space, then run again"
             ) from error
-        records.append(ChunkRecord(key, at + first_frame, last + first_frame, checksum, n_bytes))
+        records.append(ChunkRecord(key, at, last, checksum, n_bytes))
     return records
 
 
@@ -129,26 +144,26 @@ def read_frames(path: str, start: int, stop: int) -> np.ndarray:
 
     Raises DataIntegrityError, naming file and frames, for absent or damaged chunks; InputError for frames the store does not hold.
     """
-    array, first_frame = _open(path)
-    if not first_frame <= start < stop <= first_frame + array.shape[0]:
-        raise InputError(f"{path}: frames {start} to {stop} asked for; the store holds {first_frame} to {first_frame + array.shape[0]}")
-    begin, end, chunk_frames = start - first_frame, stop - first_frame, array.chunks[0]
+    layout = layout_of(path)
+    if not layout.first_frame <= start < stop <= layout.stop_frame:
+        raise InputError(f"{path}: frames {start} to {stop} asked for; the store holds {layout.first_frame} to {layout.stop_frame}")
+    begin, end, chunk_frames = start - layout.first_frame, stop - layout.first_frame, layout.chunk_frames
     numbers = range(begin // chunk_frames, -(-end // chunk_frames))
-    whole = np.empty((len(numbers), *array.chunks), array.dtype)
+    whole = np.empty((len(numbers), *layout.chunk_shape), layout.dtype)
     absent, damaged = [], []
     for out, number in zip(whole, numbers):
         file = Path(path, _key(number))
         try:
             read_chunk(file, out)
         except FileNotFoundError:
-            absent.append(_frames_of(number, array, first_frame))
+            absent.append(_frames_of(number, layout))
         except (ValueError, RuntimeError, OSError) as error:
-            damaged.append(f"{file}: frames {_frames_of(number, array, first_frame)}: {error}")
+            damaged.append(f"{file}: frames {_frames_of(number, layout)}: {error}")
     if damaged:
         raise DataIntegrityError(f"{'; '.join(damaged)}; run the stage that writes this store again")
     if absent:
         raise DataIntegrityError(f"{path}: missing chunks: frames {', '.join(absent)}; run the stage that writes this store again")
-    frames = whole.reshape(-1, *array.shape[1:])
+    frames = whole.reshape(-1, *layout.chunk_shape[1:])
     wanted = frames[begin % chunk_frames :][: stop - start]
     return wanted if len(wanted) == len(frames) else wanted.copy()
 
@@ -252,7 +267,7 @@ def _create(path: str, shape: tuple[int, int, int], dtype: str, chunk_frames: in
 
 def _differences(wanted: Path, found: Path) -> list[str]:
     differing = []
-    for part in ("zarr.json", f"{ARRAY}/zarr.json"):
+    for part in METADATA:
         try:
             old = json.loads((found / part).read_text())
         except (OSError, ValueError):
@@ -281,21 +296,13 @@ def _ome(path: str, pixel_size_angstrom: float | None, frame_time_ms: float | No
     return {"ome": {"version": "0.5", "multiscales": [{"name": Path(path).stem, "axes": axes, "datasets": [dataset]}]}}
 
 
-def _open(path: str) -> tuple[Any, int]:
-    try:
-        attributes = json.loads(Path(path, "zarr.json").read_text())["attributes"]
-        return zarr.open_array(str(Path(path, ARRAY)), mode="r", zarr_format=3), int(attributes.get(FIRST_FRAME_KEY, 0))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataIntegrityError(f"{path}: no movie store can be opened ({error}); run the stage that writes it again") from error
-
-
-def _check_alignment(path: str, array: Any, first_frame: int, begin: int, end: int) -> None:
-    chunk_frames, n_frames = array.chunks[0], array.shape[0]
-    inside = 0 <= begin < end <= n_frames
-    if not inside or begin % chunk_frames or (end % chunk_frames and end != n_frames):
+def _check_alignment(path: str, layout: StoreLayout, start: int, stop: int) -> None:
+    first, end, every = layout.first_frame, layout.stop_frame, layout.chunk_frames
+    inside = first <= start < stop <= end
+    if not inside or (start - first) % every or ((stop - first) % every and stop != end):
         raise InputError(
-            f"{path}: frames {begin + first_frame} to {end + first_frame} are no whole time chunks; allowed: within {first_frame} to "
-            f"{first_frame + n_frames}, start and stop every {chunk_frames} frames from {first_frame} (or the end): write whole chunks"
+            f"{path}: frames {start} to {stop} are no whole time chunks; allowed: within {first} to {end}, start and stop every {every} "
+            f"frames from {first} (or the end): write whole chunks"
         )
 
 
@@ -303,6 +310,6 @@ def _key(chunk: int) -> str:
     return f"{ARRAY}/c/{chunk}/0/0"
 
 
-def _frames_of(chunk: int, array: Any, first_frame: int) -> str:
-    start = chunk * array.chunks[0]
-    return f"{start + first_frame} to {min(start + array.chunks[0], array.shape[0]) + first_frame}"
+def _frames_of(chunk: int, layout: StoreLayout) -> str:
+    start = layout.first_frame + chunk * layout.chunk_frames
+    return f"{start} to {min(start + layout.chunk_frames, layout.stop_frame)}"
