@@ -159,7 +159,7 @@ class ValidateSettings(Leaf):
     potential: Literal["tersoff", "rebo", "lcbop", "airebo"] = Field("tersoff", description="LAMMPS potential of the judge")
     temperature_k: float = Field(300.0, ge=10, le=1500, description="temperature of the Nose-Hoover thermostat")
     length_ps: float = Field(2.0, gt=0, le=1000, description="length of the NVT run; 50 for papers")
-    timestep_fs: float = Field(1.0, gt=0, le=2, description="time step")
+    timestep_fs: float = Field(1.5, gt=0, le=2, description="time step")
 
 
 class DoseSettings(Leaf):

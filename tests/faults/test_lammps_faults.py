@@ -46,7 +46,7 @@ def test_an_exploding_structure_fails_with_the_log_kept() -> None:
                   max_excess_ev_per_atom=1e9)  # fmt: skip
     verdict = judge_structure(FLAT * 0.4, CARBON, settings=lax, seed=3)
     assert verdict.verdict == "failed" and "Lost atoms" in verdict.reason
-    assert "ERROR: Lost atoms" in verdict.log and "velocity all create" in verdict.log
+    assert "ERROR: Lost atoms" in verdict.log and "velocity moving create" in verdict.log
 
 
 def test_lost_atoms_are_an_error_and_the_log_outlives_the_scratch_folder() -> None:

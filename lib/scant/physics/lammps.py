@@ -159,12 +159,13 @@ class Simulation:
         if not atoms.any():
             return
         stiffness = checked(stiffness_ev_per_angstrom2, "tether stiffness", "eV/A2", 0.0, 1e3) / self._scale**2
-        for chunk in np.array_split(np.flatnonzero(atoms) + 1, math.ceil(atoms.sum() / 100)):
-            self._do("group tethered id " + " ".join(map(str, chunk)))
+        self._group("tethered", atoms)
         self._do(f"fix tether tethered spring/self {stiffness:.17g}", "fix_modify tether energy yes")
 
-    def start_nvt(self, temperature_k: float, *, seed: int, timestep_fs: float = 1.0, damping_ps: float = 0.1) -> None:
-        """Draw velocities and couple a Nose-Hoover thermostat, once per simulation.
+    def start_nvt(
+        self, temperature_k: float, *, seed: int, timestep_fs: float = 1.0, damping_ps: float = 0.1, moving: np.ndarray | None = None
+    ) -> None:
+        """Draw velocities and couple a Nose-Hoover thermostat, once per simulation, to the atoms that are `moving` (N booleans; all).
 
         Velocities are drawn at twice the temperature: a minimised structure gives half of it to its bonds within 0.1 ps.
         """
@@ -172,9 +173,11 @@ class Simulation:
         self._step_ps = checked(timestep_fs, "time step", "fs", 0.01, 2.0) * 1e-3
         damping = checked(damping_ps, "thermostat damping", "ps", 0.01, 10.0)
         lammps_seed = 1 + int(np.random.SeedSequence(seed).generate_state(1)[0]) % 900_000_000
+        self._group("moving", np.ones(len(self._positions), bool) if moving is None else moving)
         self._do(
-            f"velocity all create {2 * temperature:.17g} {lammps_seed} mom yes rot {'no' if self._cell else 'yes'} dist gaussian",
-            f"fix thermostat all nvt temp {temperature:.17g} {temperature:.17g} {damping:.17g}",
+            f"velocity moving create {2 * temperature:.17g} {lammps_seed} mom yes rot {'no' if self._cell else 'yes'} dist gaussian",
+            f"fix thermostat moving nvt temp {temperature:.17g} {temperature:.17g} {damping:.17g}",
+            "thermo_modify temp thermostat_temp",
             f"timestep {self._step_ps:.17g}",
         )
 
@@ -199,7 +202,7 @@ class Simulation:
         return np.ctypeslib.as_array(self._lammps.gather("c_energies", 1, 1)).copy()
 
     def temperature_k(self) -> float:
-        """Instantaneous kinetic temperature."""
+        """Instantaneous kinetic temperature of the atoms that move."""
         return float(self._lammps.get_thermo("temp"))
 
     def _build(self) -> None:
@@ -225,6 +228,10 @@ class Simulation:
             # c_pair keeps the energies of the atoms up to date with the last step
             "thermo_style custom step temp pe ke etotal c_pair atoms", "thermo_modify lost error", "thermo 1000", "run 0 post no",
         )  # fmt: skip
+
+    def _group(self, name: str, atoms: np.ndarray) -> None:
+        for chunk in np.array_split(np.flatnonzero(atoms) + 1, math.ceil(atoms.sum() / 100)):
+            self._do(f"group {name} id " + " ".join(map(str, chunk)))
 
     def _do(self, *commands: str) -> None:
         """Run commands; any error of LAMMPS, and any atom missing after them, becomes a LammpsError with the log."""
