@@ -13,9 +13,10 @@ from scant.errors import DataIntegrityError, FrameFailure, InputError, ScantErro
 from scant.inference.anneal import Schedule
 from scant.inference.problem import RefineSettings
 from scant.io.ledger import failure_table, faulty_frames, good_frames, refuse_many_failures
+from scant.io.manifest import check_manifest
 from scant.io.source import MovieSource
 from scant.io.stacks import begin_stack, finish_stack, renew_movie
-from scant.io.store import check_manifest, read_frames, write_frames
+from scant.io.store import read_frames, write_frames
 from scant.physics.optics import Optics
 from scant.physics.simulate import View
 from scant.stages.calibration import optics_from, optics_values, quality_gates, read_json, write_json

@@ -14,7 +14,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scant.errors import DataIntegrityError, InputError
-from scant.io.store import StackReader, check_manifest, create_movie, create_stack, layout_of, read_frames, write_frames, write_manifest
+from scant.io.manifest import check_manifest, write_manifest
+from scant.io.store import StackReader, create_movie, create_stack, layout_of, read_frames, write_frames
 
 SHAPE = (22, 12, 20)
 

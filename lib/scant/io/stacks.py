@@ -11,7 +11,8 @@ import numpy as np
 import zarr
 
 from scant.errors import DataIntegrityError
-from scant.io.store import ChunkRecord, create_movie, create_stack, layout_of, write_frames, write_manifest
+from scant.io.manifest import ChunkRecord, write_manifest
+from scant.io.store import create_movie, create_stack, layout_of, write_frames
 
 MANIFEST = "manifest.json"
 CHUNKS = "0/c"

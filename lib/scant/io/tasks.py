@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scant.io.store import ChunkRecord, StackReader, layout_of, read_frames, write_frames
+from scant.io.manifest import ChunkRecord
+from scant.io.store import StackReader, layout_of, read_frames, write_frames
 from scant.xp import to_numpy
 
 

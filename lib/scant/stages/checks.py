@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from scant.errors import ScantError
-from scant.io.store import check_manifest
+from scant.io.manifest import check_manifest
 from scant.io.structures import read_table
 
 POSITIONS = ("x_angstrom", "y_angstrom", "sigma_x_angstrom", "sigma_y_angstrom")

@@ -14,9 +14,9 @@ import polars as pl
 from scant.errors import DataIntegrityError, InputError
 from scant.io.blocks import parse_label
 from scant.io.ledger import CURABLE
+from scant.io.manifest import check_manifest
 from scant.io.seals import problems_of, sealed_products, set_aside
 from scant.io.stacks import MANIFEST
-from scant.io.store import check_manifest
 
 MOVIE = "movie.zarr"
 INGEST_BLOCKS = "ingest/[0-9]*.json"

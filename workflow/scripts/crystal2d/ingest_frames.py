@@ -4,8 +4,9 @@ import polars as pl
 from scant.imaging.temporal import frame_faults
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
+from scant.io.manifest import write_manifest
 from scant.io.readers import open_movie, read_frames
-from scant.io.store import write_frames, write_manifest
+from scant.io.store import write_frames
 from scant.io.structures import write_table
 from scant.stages.calibration import read_json
 
