@@ -28,6 +28,7 @@ from scant.imaging.denoise.backends import pypi_bm3d
 from scant.imaging.reciprocal import find_lattice
 from scant.imaging.spots import Counts, fit_spots
 from scant.imaging.temporal import temporal_median_mad
+from scant.io.chunks import codecs
 from scant.io.stacks import begin_stack, finish_stack
 from scant.io.store import create_movie, read_frames, write_frames
 from scant.io.tasks import MovieFrames
@@ -39,7 +40,6 @@ from scant.stages.localising import LocaliseSettings, localise_columns
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import curve_fit
 from skimage.data import camera
-from zarr.codecs import BloscCodec
 
 NOISE_LEVELS, SIGMA_FACTORS = (0.05, 0.1, 0.2), (0.85, 0.92, 1.0, 1.08, 1.15, 1.3, 1.45, 1.6)
 SIDE_PX, WARM_UP_PX = 256, 64
@@ -167,7 +167,7 @@ def bench_mad() -> None:
 def bench_checksums() -> None:
     """Reading stored frames with the checksum of every chunk against the same chunks without one; pages in memory."""
     counts = np.random.default_rng(0).poisson(300, (8, 2048, 2048)).astype(np.uint16)
-    pack = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle", typesize=2)
+    pack, _ = codecs(counts.dtype)
     with tempfile.TemporaryDirectory() as folder:
         movie = str(Path(folder, "movie.zarr"))
         create_movie(movie, counts.shape, "uint16", 1, PIXEL_ANGSTROM, 1.0, {}, {})
