@@ -1,7 +1,7 @@
 // Hits, fillings and means of frames on a GPU, as in hits.py and average.py: a block of threads per row of an image (height, width).
 //
-// HOLE_WINDOW_PX, PAIR_NOISE, STRUCTURE, SUSPECT and TOUCHING come from there, as definitions before this text. A thread writes its own pixel alone, and reads
-// what no other one writes: any number of threads gives the same result.
+// HOLE_WINDOW_PX, PAIR_NOISE, STRUCTURE, SUSPECT and TOUCHING come from there, as definitions before this text. A thread writes its own
+// pixel alone, and reads what no other one writes: any number of threads gives the same result.
 
 #define EACH(index, count) for (int index = threadIdx.x; index < (count); index += blockDim.x)
 #define NO_PAIR 1e300

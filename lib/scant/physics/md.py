@@ -158,23 +158,23 @@ def _judge(positions: np.ndarray, species: np.ndarray | list[str], settings: MdS
         )  # fmt: skip
         reasons = _static_reasons(verdict, _odd_pairs(positions, inside, settings), settings)
         if not reasons:
-            verdict = _run(simulation, verdict, rim, bonds, settings, seed)
+            verdict = _run(simulation, verdict, inside, bonds, settings, seed)
             reasons = _dynamic_reasons(verdict, settings)
     return replace(verdict, verdict="unstable" if reasons else "stable", reason="; ".join(reasons))
 
 
-def _run(simulation: Simulation, verdict: MdVerdict, rim: np.ndarray, bonds: np.ndarray, settings: MdSettings, seed: int) -> MdVerdict:
+def _run(simulation: Simulation, verdict: MdVerdict, inside: np.ndarray, bonds: np.ndarray, settings: MdSettings, seed: int) -> MdVerdict:
     """The verdict with the figures of the dynamics filled in."""
     simulation.start_nvt(
-        settings.temperature_k, seed=seed, timestep_fs=settings.timestep_fs, damping_ps=settings.damping_ps, moving=~rim
+        settings.temperature_k, seed=seed, timestep_fs=settings.timestep_fs, damping_ps=settings.damping_ps, moving=inside
     )  # fmt: skip
     temperatures, energies = [], []
     for _ in range(MD_SEGMENTS):
         simulation.run(settings.length_ps / MD_SEGMENTS)
         temperatures.append(simulation.temperature_k())
-        energies.append(simulation.atom_energies()[~rim].mean())
+        energies.append(simulation.atom_energies()[inside].mean())
     before = set(map(tuple, bonds.tolist()))
-    after = set(map(tuple, _bonds_inside(simulation.positions(), ~rim, settings).tolist()))
+    after = set(map(tuple, _bonds_inside(simulation.positions(), inside, settings).tolist()))
     return replace(
         verdict,
         md_temperature_k=float(np.mean(temperatures[MD_SEGMENTS // 2 :])),
