@@ -118,7 +118,7 @@ def bench_streaming() -> None:
         write_frames(movie, 0, raw)
 
         def ours() -> None:
-            around = CorrectedAround(CorrectedFrames(MovieFrames(movie), detector, 50.0, frozenset(range(shape[0]))), 2, 0, shape[0])
+            around = CorrectedAround(CorrectedFrames(MovieFrames(movie), detector, 6.0, frozenset(range(shape[0]))), 2, 0, shape[0])
             begin_stack(stack, movie, 0, shape, {})
             records = []
             for n in range(shape[0]):
