@@ -169,6 +169,19 @@ def test_image_equals_abtem_multislice_on_a_rippled_sheet(defocus_angstrom, high
     assert difference.std() <= 0.015 * theirs[inner].std(), difference.std() / theirs[inner].std()
 
 
+def test_a_lifted_sheet_is_one_at_another_defocus():
+    """In the linear and in the quadratic image: an atom at height z has the defocus of the movie plus z."""
+    flat = rippled_sheet() * [1, 1, 0]
+    lifted = ForwardModel(OPTICS, GRID, np.full(len(flat), "C"), n_orders=8, dtype=np.float64)
+    defocused = ForwardModel(
+        OPTICS.with_values(defocus_angstrom=OPTICS.defocus_angstrom + 2.0), GRID, np.full(len(flat), "C"), dtype=np.float64
+    )
+    for name in ("linear_image", "quadratic_image"):
+        high, other = (getattr(model, name)(positions[None]) for model, positions in ((lifted, flat + [0, 0, 2.0]), (defocused, flat)))
+        high, other = (image[0] if isinstance(image, tuple) else image for image in (high, other))
+        np.testing.assert_allclose(high, other, atol=1e-5 * other.std(), err_msg=name)
+
+
 def _resampled(image: np.ndarray, sampling: tuple[float, float], shape: tuple[int, int], pixel: float) -> np.ndarray:
     """Fourier interpolation of a periodic image (y, x) onto a square grid of the given pixel."""
     rows = np.exp(2j * np.pi * np.outer(np.arange(shape[0]) * pixel, np.fft.fftfreq(image.shape[0], sampling[0])))
