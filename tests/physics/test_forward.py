@@ -172,14 +172,13 @@ def test_image_equals_abtem_multislice_on_a_rippled_sheet(defocus_angstrom, high
 def test_a_lifted_sheet_is_one_at_another_defocus():
     """In the linear and in the quadratic image: an atom at height z has the defocus of the movie plus z."""
     flat = rippled_sheet() * [1, 1, 0]
-    lifted = ForwardModel(OPTICS, GRID, np.full(len(flat), "C"), n_orders=8, dtype=np.float64)
-    defocused = ForwardModel(
-        OPTICS.with_values(defocus_angstrom=OPTICS.defocus_angstrom + 2.0), GRID, np.full(len(flat), "C"), dtype=np.float64
-    )
-    for name in ("linear_image", "quadratic_image"):
-        high, other = (getattr(model, name)(positions[None]) for model, positions in ((lifted, flat + [0, 0, 2.0]), (defocused, flat)))
-        high, other = (image[0] if isinstance(image, tuple) else image for image in (high, other))
-        np.testing.assert_allclose(high, other, atol=1e-5 * other.std(), err_msg=name)
+    elsewhere = OPTICS.with_values(defocus_angstrom=OPTICS.defocus_angstrom + 2.0)
+    images = []
+    for optics, positions in ((OPTICS, flat + [0, 0, 2.0]), (elsewhere, flat)):
+        model = ForwardModel(optics, GRID, np.full(len(flat), "C"), n_orders=8, dtype=np.float64)
+        images.append((model.linear_image(positions[None])[0], model.quadratic_image(positions[None])))
+    for name, lifted, defocused in zip(("linear", "quadratic"), *images):
+        np.testing.assert_allclose(lifted, defocused, atol=1e-5 * defocused.std(), err_msg=name)
 
 
 def _resampled(image: np.ndarray, sampling: tuple[float, float], shape: tuple[int, int], pixel: float) -> np.ndarray:

@@ -89,10 +89,9 @@ class ForwardModel:
         self._linear, self._wave = [], []
         for name in self.elements:
             amplitude = 1j * scattering_amplitude_angstrom2(name, self.optics.voltage_kv, k_safe)
-            linear = damping * (amplitude * forward * propagate + np.conj(amplitude * backward * propagate))
-            self._linear.append(self.xp.asarray(linear, complex_type))
-            wave = inside * np.stack([amplitude * forward * propagate, np.conj(amplitude * backward * propagate)], axis=1)
-            self._wave.append(self.xp.asarray(wave, complex_type))
+            waves = np.stack([amplitude * forward * propagate, np.conj(amplitude * backward * propagate)], axis=1)
+            self._linear.append(self.xp.asarray(damping * waves.sum(axis=1), complex_type))
+            self._wave.append(self.xp.asarray(inside * waves, complex_type))
         self._lambda_pi_k2 = self.xp.asarray(np.pi * self.optics.wavelength_angstrom * k**2, self.dtype)
         self._image_envelope = self.xp.asarray(self._full_envelope(), self.dtype)
 
