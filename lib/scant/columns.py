@@ -164,7 +164,7 @@ TABLES = {
             "variance_cut": ("", "the same number, under an older name"),
             "variance_cut_background": ("", "the same of means over blocks larger than the lattice: uneven illumination and gain"),
             "n_atoms": ("", "atoms of the frame in atoms.parquet"),
-            "energy": ("", "minus the logarithm of the posterior up to a constant, mean over the samples"),
+            "energy": ("", "minus the logarithm of the frame's own posterior up to a constant, mean over the samples"),
             "chains_in_basin": ("", "chains that reached the lowest basin; the others are left out"),
             "reduced_chi2": ("", "misfit of model and counts per pixel; 1 where the noise explains it"),
             "correlation": ("", "correlation of model image and counts over the view"),

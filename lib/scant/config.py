@@ -127,7 +127,9 @@ class TrainSettings(Leaf):
 
 
 class LocaliseSettings(Leaf):
-    lattice_margin_angstrom: float = Field(3.0, ge=2, le=20, description="atoms this far outside the view belong to the model")
+    lattice_margin_angstrom: float = Field(
+        5.0, ge=2, le=5, description="atoms this far outside the view belong to the model; detection reaches no farther than 5"
+    )
 
 
 class LinkSettings(Leaf):
@@ -152,7 +154,7 @@ class AnnealSettings(Leaf):
     motion_angstrom: float = Field(
         0.26, gt=0, le=5, description="linked frames: least rms motion of heights about the shared ripple; more where images ask for it"
     )
-    relaxation_frames: float = Field(0.0, ge=0, le=1e6, description="linked frames: how long that motion lasts; 0: less than a frame")
+    relaxation_frames: float = Field(1.6, ge=0, le=1e6, description="linked frames: how long that motion lasts; 0: less than a frame")
 
 
 class ValidateSettings(Leaf):

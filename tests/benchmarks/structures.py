@@ -39,7 +39,7 @@ BUDGETS = {
 
 
 def twin_task(twin: int, settings: RefineSettings = SETTINGS) -> TwinTask:
-    return TwinTask(twin, twin_truth(VIEW, settings, twin), OPTICS, VIEW, 0.5, 1.0, 3.0, settings)
+    return TwinTask(twin, twin_truth(VIEW, settings, twin), OPTICS, VIEW, 0.5, 1.0, 5.0, settings)
 
 
 def by_dose(case: tuple[int, bool]) -> list[dict]:
@@ -85,7 +85,7 @@ def judging_seconds(n_atoms: int = 750) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--twins", type=int, default=2)
+    parser.add_argument("--twins", type=int, default=8)
     twins = parser.parse_args().twins
     with ProcessPoolExecutor() as pool:
         cases = [(twin, guided) for guided in (False, True) for twin in range(twins)]

@@ -43,6 +43,7 @@ def estimates_of(batch: Replicas, chain: Chain, moments: Moments) -> tuple[list[
     before = len(chain.trace) - len(moments.soft)
     trace = np.stack(chain.trace).reshape(len(chain.trace), -1, chains)
     counts = moments.counts[::chains]
+    own_energy = trace[before:] - np.stack(batch.link_energy).reshape(len(moments.soft), -1, chains)
     weights = np.concatenate([chain_weights(trace[before : before + n, f : f + 1]) for f, n in enumerate(counts)])
     mean, sigma, spread = combine_chains(moments, weights)
     correlation = to_numpy(batch.energy.correlation(batch.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
@@ -67,7 +68,7 @@ def estimates_of(batch: Replicas, chain: Chain, moments: Moments) -> tuple[list[
                 frame=p.frame,
                 positions=mean[f, :n],
                 sigma=sigma[f, :n],
-                energy=float((trace[before : before + counts[f], f] * weights[f]).sum(axis=-1).mean()),
+                energy=float((own_energy[: counts[f], f] * weights[f]).sum(axis=-1).mean()),
                 correlation=float(correlation[f]),
                 chain_spread_z_angstrom=spread_z,
                 converged=bool(spread_z < CHAIN_SPREAD_LIMIT_ANGSTROM and figures["acceptance"] > MINIMUM_ACCEPTANCE),

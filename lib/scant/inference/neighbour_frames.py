@@ -49,42 +49,50 @@ class ThermalMotion:
 
 @dataclass(frozen=True)
 class NeighbourLink:
-    """The factor N(mean; slope * u, 1 / precision) of the scaled height coordinates u (B, N): all three (B, N), precision 0 for no link."""
+    """What the others' mean image says of the leading K scaled height coordinates u of each frame: a Gaussian of slope * u.
 
-    mean: Any
+    precision (F, K, K) and pull (F, K) are its second derivative and its slope at 0, slope (F, K); 0 where nothing is linked. Replicas
+    (F * C) of a frame lie side by side.
+    """
+
     slope: Any
     precision: Any
+    pull: Any
 
     def energy_and_gradient(self, u: Any) -> tuple[Any, Any]:
-        """-log of the factor, (B,) in float64, and its gradient (B, N)."""
-        off = self.slope * u - self.mean
-        pull = self.precision * off
-        return 0.5 * (pull * off).sum(axis=-1, dtype=np.float64), self.slope * pull
+        """-log of the factor up to a constant, (F * C,) in float64, and its gradient (F * C, K), at u (F * C, N)."""
+        frames, linked = self.slope.shape
+        v = self.slope[:, None] * u[:, :linked].reshape(frames, -1, linked)
+        force = v @ self.precision
+        energy = ((0.5 * force - self.pull[:, None]) * v).sum(axis=-1, dtype=np.float64)
+        gradient = self.slope[:, None] * (force - self.pull[:, None])
+        return energy.reshape(-1), gradient.reshape(-1, linked)
 
 
 def motion_seen(
     motion: ThermalMotion,
     slope: np.ndarray,
     information: np.ndarray,
-    error_variance: np.ndarray,
+    noise: float,
     variance_of: Callable[[ThermalMotion], np.ndarray],
     offsets: Sequence[int],
 ) -> ThermalMotion:
     """The motion given, or the larger one by which the frame's image departs from the others' mean.
 
-    slope (K,): derivative of the frame's log-likelihood by each mode, at that mean; information (K, K): its Fisher information. Were
-    the frame off by d of covariance D, the squared slopes would be those of I + I D I: D is the motion's (variance_of, in the modes' unit)
-    and the mean's own `error_variance` (K,). A score test (Rao, Proc. Camb. Phil. Soc. 44 (1948) 50), solved for the rms.
+    slope (K,): derivative of the frame's log-likelihood by each mode, less that of the others' mean image scaled to the same information:
+    what model and optics get wrong in both alike drops out. information (K, K): the frame's Fisher information. The slope's variance is
+    noise * I without motion, and I D I more with one that moves the frame against the others by a covariance D (from `variance_of`, in the
+    modes' unit). A score test (Rao, Proc. Camb. Phil. Soc. 44 (1948) 50), solved for the rms.
     """
     others = np.asarray(offsets, float)
     apart = 1 + motion.correlation(others[:, None] - others).mean() - 2 * motion.correlation(others).mean()
     information = information[:LONG_MODES, :LONG_MODES]
     own = information.diagonal()
-    seen = float((slope[:LONG_MODES] ** 2 / own - 1).sum())
+    seen = float((slope[:LONG_MODES] ** 2 / own - noise).sum())
 
     def lacks(rms_angstrom: float) -> float:
-        covariance = apart * variance_of(replace(motion, rms_angstrom=rms_angstrom)) + error_variance
-        return seen - float((information**2 @ covariance[:LONG_MODES] / own).sum())
+        covariance = apart * variance_of(replace(motion, rms_angstrom=rms_angstrom))[:LONG_MODES]
+        return seen - float((information**2 @ covariance / own).sum())
 
     if lacks(motion.rms_angstrom) <= 0:
         return motion
@@ -98,14 +106,30 @@ def motion_seen(
 def link_terms(
     mean: np.ndarray, variance: np.ndarray, motion_variance: np.ndarray, offsets: Sequence[int], motion: ThermalMotion
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and precision (K,) of the link, from the posterior `mean` and `variance` (K,) of the others' mean of each mode.
+    """Slope (K,) of the others' mean of each mode by the frame's own, and the variance (K,) of that mean about it.
 
-    motion_variance (K,): C, in the same unit as `variance`. offsets: numbers of the others relative to the frame.
+    `mean` and `variance` (K,): posterior of the others' mean; motion_variance (K,): C, in the same unit as `variance`. offsets: numbers of
+    the others relative to the frame.
     """
     others = np.asarray(offsets, float)
     with_frame = motion.correlation(others).mean()
     among = motion.correlation(others[:, None] - others).mean()
     shared = np.maximum(mean**2 - among * motion_variance - variance, 0)
     slope = (shared + with_frame * motion_variance) / (shared + motion_variance)
-    unexplained = shared + among * motion_variance - slope**2 * (shared + motion_variance)
-    return slope, 1 / (unexplained + variance)
+    return slope, shared + among * motion_variance - slope**2 * (shared + motion_variance)
+
+
+def blurred(information: np.ndarray, pull: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A Gaussian likelihood exp(pull . x - x . information . x / 2) of x (K,), seen through noise of `variance` (K,) added to x.
+
+    Its information (K, K) and pull (K,) are (I^-1 + D)^-1 and (1 + I D)^-1 pull, with no inverse of I, which may be singular.
+    """
+    spread = np.eye(len(information)) + information * variance
+    both = np.linalg.solve(spread, np.column_stack([information, pull]))
+    return 0.5 * (both[:, :-1] + both[:, :-1].T), both[:, -1]
+
+
+def without_first(information: np.ndarray, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likelihood of all but the first of K coordinates, about which nothing else is known (a frame's own defocus)."""
+    carried = information[1:, 0] / information[0, 0]
+    return information[1:, 1:] - np.outer(carried, information[0, 1:]), pull[1:] - carried * pull[0]

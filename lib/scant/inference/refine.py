@@ -18,6 +18,8 @@ from scant.xp import module_for, to_numpy
 # Peak of the array form, measured: so many arrays of atoms by the longer padded side for every chain, single precision.
 ARRAYS_PER_CHAIN = 16
 MEMORY_SHARE = 0.5
+# A frame whose heights move by more than ripples are high has none in common with its neighbours.
+TURNED_OVER_ANGSTROM = 1.0
 
 
 def bytes_per_frame(n_atoms: int, grid: ImageGrid, n_chains: int) -> int:
@@ -44,7 +46,7 @@ def refine_frames(
         parts += [tiles.refine_in_tiles(p, optics, grid.pixel_size_angstrom, settings, refine_frames, device) for p in large]
         return [e for found, _ in parts for e in found], [f for _, failures in parts for f in failures]
     try:
-        estimates, failures = _refine_batch(problems, optics, grid, settings, device)
+        estimates, failures = _annealed(problems, optics, grid, settings, device)
         return _with_bonds_moved(problems, estimates, optics, grid, settings, device), failures
     except MemoryError:
         if len(problems) == 1:
@@ -67,8 +69,22 @@ def _with_bonds_moved(
     again = [problem for problem, touched in moved.values() if touched.any()]
     if not again:
         return estimates
-    better = {e.frame: replace(e, rebonded=moved[e.frame][1]) for e in _refine_batch(again, optics, grid, settings, device)[0]}
+    better = {e.frame: replace(e, rebonded=moved[e.frame][1]) for e in _annealed(again, optics, grid, settings, device)[0]}
     return [better.get(e.frame, e) for e in estimates]
+
+
+def _annealed(
+    problems: list[FrameProblem], optics: Optics, grid: ImageGrid, settings: RefineSettings, device: str
+) -> tuple[list[FrameEstimate], list[FrameFailure]]:
+    """One batch; frames whose ripples seem not to be their neighbours' also from their own image alone, and the lower energy is kept."""
+    estimates, failures = _refine_batch(problems, optics, grid, settings, device)
+    linked = {e.frame: e for e in estimates if e.motion_angstrom > TURNED_OVER_ANGSTROM}
+    alone = [replace(p, guide_e=None, guide_inverse_variance=None, guide_offsets=()) for p in problems if p.frame in linked]
+    if not alone:
+        return estimates, failures
+    again = _refine_batch(alone, optics, grid, replace(settings, motion=None), device)[0]
+    better = {e.frame: replace(e, motion_angstrom=linked[e.frame].motion_angstrom) for e in again if e.energy < linked[e.frame].energy}
+    return [better.get(e.frame, e) for e in estimates], failures
 
 
 def _refine_batch(

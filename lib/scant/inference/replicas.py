@@ -13,8 +13,8 @@ import numpy as np
 
 from scant.inference.anneal import Chain, adapt_step, hamiltonian_move, mirror_flip, start_chain
 from scant.inference.energy import PosteriorEnergy
-from scant.inference.information import image_information
-from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, link_terms, motion_seen
+from scant.inference.information import image_information, signal_to_noise2
+from scant.inference.neighbour_frames import NeighbourLink, ThermalMotion, blurred, link_terms, motion_seen, without_first
 from scant.inference.posterior import Moments, chain_weights, combine_chains, split_r_hat
 from scant.inference.precondition import ModeCoordinates, bond_modes, mode_scales, thermal_height_variance
 from scant.inference.prior import POTENTIALS, build_prior
@@ -30,12 +30,15 @@ SENSED_MODES = 150
 MOVES_PER_REFRESH = 5
 SAMPLES_PER_CHECK = 20
 DOME_RADIUS_ANGSTROM = (2.5, 10.0)
+# Steepest descent in scaled coordinates, where the energy's curvature is about 1.
+SETTLING_STEPS, SETTLING_STEP = 10, 0.6
 
 
 class Replicas:
     """Replicas of all frames, chains of a frame side by side, with their energy and coordinates.
 
-    `motion_angstrom` (frames,): the motion against the linked frames that each image asks for; NaN without a link.
+    `motion_angstrom` (frames,): the motion against the linked frames that each image asks for; NaN without a link. `link_energy`: the
+    link's share of the energy (B,) of each sample.
     """
 
     def __init__(self, problems: list[FrameProblem], optics: Optics, grid: ImageGrid, settings: RefineSettings, xp: Any):
@@ -51,6 +54,7 @@ class Replicas:
         self.guide = self._on_device([p.guide for p in problems])
         self._link: NeighbourLink | None = None
         self.motion_angstrom = np.full(len(problems), np.nan)
+        self.link_energy: list[np.ndarray] = []
         self._height_information: list[np.ndarray] = []
         self.coordinates, self._free_variance = self._coordinates(n_atoms)
         self.held = np.repeat([len(p.positions) for p in problems], chains)
@@ -101,7 +105,7 @@ class Replicas:
         if self._link is not None:
             linked, slope = self._link.energy_and_gradient(u[..., 2])
             energy = energy + linked
-            gradient[..., 2] += slope
+            gradient[:, : slope.shape[1], 2] += slope
         return energy, gradient, misfit
 
     def anneal(self) -> tuple[Chain, Moments]:
@@ -157,12 +161,16 @@ class Replicas:
         for n in range(1, schedule.n_samples + 1):
             self._move(chain, 1.0, active)
             moments.add(*self.about_mean_height(self.coordinates.positions(chain.u)), chain.u[:, 1 : 1 + SOFT_MODES, 2], active)
+            self.link_energy.append(self._link_energy(chain.u))
             if n % SAMPLES_PER_CHECK == 0:
                 agree = [r < schedule.stop_r_hat for r in self._r_hats(moments)]
                 active = active & ~np.repeat(agree, self.settings.n_chains)
                 if not active.any():
                     break
         return moments
+
+    def _link_energy(self, u: Any) -> np.ndarray:
+        return np.zeros(len(u)) if self._link is None else to_numpy(self._link.energy_and_gradient(u[..., 2])[0])
 
     def _r_hats(self, moments: Moments) -> list[float]:
         """Largest split R-hat of the soft modes of each frame, over all its chains."""
@@ -171,7 +179,11 @@ class Replicas:
         return [float(np.max(split_r_hat(soft[:n, f]))) for f, n in enumerate(counts)]
 
     def _learn_link(self, chain: Chain, motion: ThermalMotion) -> NeighbourLink:
-        """The neighbours' mean shape and its error, sampled on the guide; as the factor it is for each frame's own heights."""
+        """What the neighbours' mean image says of each frame's heights, about the mean of samples of the shape that it shows.
+
+        The samples' prior is left behind: only the image's information and its slope at their mean enter, or else the frame's own
+        posterior would count the prior twice.
+        """
         schedule, chains = self.settings.schedule, self.settings.n_chains
         moments = Moments()
         for _ in range(schedule.n_samples):
@@ -179,34 +191,49 @@ class Replicas:
             moments.add(chain.u, chain.misfit, chain.u[:, 1 : 1 + SOFT_MODES, 2])
         energies = np.stack(chain.trace[-schedule.n_samples :]).reshape(schedule.n_samples, -1, chains)
         mean, sigma, _ = combine_chains(moments, chain_weights(energies))
-        own_slope = self._own_slope(mean[..., 2])
-        terms = np.zeros((3, *mean.shape[:2]), np.float32)
+        guide_slope, own_slope = self._image_slope(mean), self._own_slope(mean[..., 2])
+        sensed = min(SENSED_MODES, mean.shape[1])
+        slopes, precisions, pulls = (np.zeros((len(self.problems), *[sensed] * n), np.float32) for n in (1, 2, 1))
         for f, p in enumerate(self.problems):
-            if p.guide_offsets:
-                linked = slice(1, min(SENSED_MODES, len(p.positions)))
-                error, variance_of = sigma[f, linked, 2] ** 2, self._motion_variance_of(f, linked)
-                seen = motion_seen(
-                    motion, own_slope[f, linked], self._height_information[f][linked, linked], error, variance_of, p.guide_offsets
-                )
-                self.motion_angstrom[f] = seen.rms_angstrom
-                slope, precision = link_terms(mean[f, linked, 2], error, variance_of(seen), p.guide_offsets, seen)
-                terms[:, f, linked] = mean[f, linked, 2], slope, precision
-        return NeighbourLink(*(self.xp.asarray(np.repeat(part, chains, axis=0)) for part in terms))
+            if not p.guide_offsets:
+                continue
+            own = self._height_information[f]
+            held, linked = slice(len(own)), slice(1, len(own))
+            strength = signal_to_noise2(*p.guide) / signal_to_noise2(p.counts_e, p.inverse_variance)
+            apart = (own_slope - guide_slope / strength)[f, linked]
+            variance_of = self._motion_variance_of(f, linked)
+            seen = motion_seen(motion, apart, own[1:, 1:], 1 + 1 / strength, variance_of, p.guide_offsets)
+            self.motion_angstrom[f] = seen.rms_angstrom
+            slopes[f, linked], variance = link_terms(mean[f, linked, 2], sigma[f, linked, 2] ** 2, variance_of(seen), p.guide_offsets, seen)
+            likelihood = without_first(strength * own, strength * own @ mean[f, held, 2] + guide_slope[f, held])
+            precisions[f, linked, linked], pulls[f, linked] = blurred(*likelihood, variance)
+        return NeighbourLink(*(self.xp.asarray(part) for part in (slopes, precisions, pulls)))
+
+    def _image_slope(self, modes: np.ndarray) -> np.ndarray:
+        """Derivative (frames, N) by the scaled heights of the log-likelihood of the images observed, at coordinates (frames, N, 3)."""
+        positions = self.coordinates.positions(self._replicated(modes))
+        self.energy.refresh(positions)
+        return -to_numpy(self.coordinates.pull_back(self.energy.misfit(positions)[1]))[:: self.settings.n_chains, :, 2]
+
+    def _own_slope(self, height_modes: np.ndarray) -> np.ndarray:
+        """As `_image_slope` of each frame's own image, at given scaled heights (frames, N) with the x and y that go best with them."""
+        modes = np.zeros((*height_modes.shape, 3))
+        modes[..., 2] = height_modes
+        u = self._replicated(modes)
+        self.energy.observe(*self.own)
+        self.energy.refresh(self.coordinates.positions(u))
+        for _ in range(SETTLING_STEPS):
+            u[..., :2] -= SETTLING_STEP * self._energy_of_modes(u)[1][..., :2]
+        return self._image_slope(to_numpy(u)[:: self.settings.n_chains])
+
+    def _replicated(self, modes: np.ndarray) -> Any:
+        """Coordinates (B, N, 3) of all replicas from those of the frames."""
+        return self.xp.asarray(np.repeat(modes, self.settings.n_chains, axis=0).astype(np.float32))
 
     def _motion_variance_of(self, frame: int, modes: slice) -> Callable[[ThermalMotion], np.ndarray]:
         """From a motion to its variance in some scaled height modes of a frame."""
         free, scale = self._free_variance[frame, : len(self.problems[frame].positions)], self._height_scales[frame][modes]
         return lambda motion: motion.variance(free)[modes] / scale**2
-
-    def _own_slope(self, height_modes: np.ndarray) -> np.ndarray:
-        """Derivative (frames, N) of each frame's own log-likelihood by its scaled heights at given ones (frames, N), x and y as located."""
-        u = np.zeros(self.coordinates.origin.shape, np.float32)
-        u[..., 2] = np.repeat(height_modes, self.settings.n_chains, axis=0)
-        positions = self.coordinates.positions(self.xp.asarray(u))
-        self.energy.observe(*self.own)
-        self.energy.refresh(positions)
-        gradient = self.coordinates.pull_back(self.energy.misfit(positions)[1])
-        return -to_numpy(gradient)[:: self.settings.n_chains, :, 2]
 
     def about_mean_height(self, positions: Any) -> tuple[Any, Any]:
         """Positions with the mean height of each replica taken out, and that mean (B,)."""
