@@ -4,8 +4,8 @@ A mode of heights is h(t) = s + d(t): a ripple s that the window shares, held by
 Ornstein-Uhlenbeck process of variance C that forgets within `relaxation_frames` (Uhlenbeck and Ornstein, Phys. Rev. 36 (1930) 823).
 Given h = h(0), the others' mean m is then Gaussian about slope * h: a factor of the likelihood, which adds to the prior without counting
 the thermal motion twice. S, the square of s, is taken from m itself; a mode that does not stand out of its thermal motion and of the
-error of m is linked by what motion it shares alone (empirical Bayes). Where the frame's own image departs from m by more than motion and
-errors explain, the motion is taken to be so much larger: ripples that turn over between frames are then hardly linked at all.
+error of m is linked by what motion it shares alone (empirical Bayes). Where the frame's own image departs from the others' by more than
+motion and noise explain, the motion is taken to be so much larger: ripples that turn over between frames are then hardly linked at all.
 """
 
 from __future__ import annotations
