@@ -13,7 +13,8 @@ from scant.physics.optics import Optics
 from scant.physics.sheet import SheetSettings, ThermalSheet, thermal_sheet
 from scant.rng import stream
 
-EDGE_ANGSTROM = 4.0
+# The sheet goes on outside the view as a real one does: atoms nearer than this blur into it.
+EDGE_ANGSTROM = 8.0
 # Side of the central square that takes the defects, of the view's: it stays in view whatever the rotation.
 DEFECT_ZONE = 0.6
 REFERENCE_FRAMES = 400
