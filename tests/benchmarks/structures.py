@@ -85,7 +85,7 @@ def judging_seconds(n_atoms: int = 750) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--twins", type=int, default=8)
+    parser.add_argument("--twins", type=int, default=4)
     twins = parser.parse_args().twins
     with ProcessPoolExecutor() as pool:
         cases = [(twin, guided) for guided in (False, True) for twin in range(twins)]
