@@ -55,7 +55,7 @@ slurm-test: setup slurm-packages ## the workflow on a SLURM cluster of two virtu
 golden: setup ## renew tests/workflow/golden after a change that is meant to change results
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/workflow/golden_run.py
 
-bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (20 minutes)
+bench-structures: setup ## accuracy by dose beside source and bound, accuracy by CPU time (40 minutes beside other work)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests/benchmarks/structures.py
 
 .venv/atomap/.ready: .venv/.ready

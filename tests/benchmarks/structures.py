@@ -1,6 +1,6 @@
 """Accuracy of the 3D reconstruction by dose, beside the source and the bound; accuracy by CPU time; speed of the image model.
 
-usage: structures.py [--twins N]     prints the tables of tests/benchmarks/README.md (about 25 minutes on 2 cores)
+usage: structures.py [--twins N]     prints the tables of tests/benchmarks/README.md (40 minutes on 2 cores beside other work)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from scant.config import AnnealSettings
+from scant.config import AnnealSettings, LocaliseSettings
 from scant.inference.anneal import Schedule
 from scant.inference.bound import position_bound, sheet_in_view
 from scant.inference.problem import RefineSettings, refine_settings
@@ -39,7 +39,8 @@ BUDGETS = {
 
 
 def twin_task(twin: int, settings: RefineSettings = SETTINGS) -> TwinTask:
-    return TwinTask(twin, twin_truth(VIEW, settings, twin), OPTICS, VIEW, 0.5, 1.0, 5.0, settings)
+    margin_angstrom = LocaliseSettings().lattice_margin_angstrom
+    return TwinTask(twin, twin_truth(VIEW, settings, twin), OPTICS, VIEW, 0.5, 1.0, margin_angstrom, settings)
 
 
 def by_dose(case: tuple[int, bool]) -> list[dict]:

@@ -46,7 +46,7 @@ def estimates_of(batch: Replicas, chain: Chain, moments: Moments) -> tuple[list[
     own_energy = trace[before:] - np.stack(batch.link_energy).reshape(len(moments.soft), -1, chains)
     weights = np.concatenate([chain_weights(trace[before : before + n, f : f + 1]) for f, n in enumerate(counts)])
     mean, sigma, spread = combine_chains(moments, weights)
-    correlation = to_numpy(batch.energy.correlation(batch.xp.asarray(np.repeat(mean, chains, axis=0), np.float32)))[::chains]
+    correlation = to_numpy(batch.energy.correlation(batch.replicated(mean)))[::chains]
     sampled = _Sampled(
         np.stack(chain.accepted)[before:],
         np.stack(moments.soft),

@@ -46,6 +46,11 @@ class ThermalMotion:
             return (lag_frames == 0).astype(float)
         return np.exp(-np.abs(lag_frames) / self.relaxation_frames)
 
+    def mean_correlations(self, offsets: Sequence[int]) -> tuple[float, float]:
+        """Of the others' mean motion with the frame's, and with itself; offsets: numbers of the others relative to the frame."""
+        others = np.asarray(offsets, float)
+        return float(self.correlation(others).mean()), float(self.correlation(others[:, None] - others).mean())
+
 
 @dataclass(frozen=True)
 class NeighbourLink:
@@ -84,8 +89,8 @@ def motion_seen(
     noise * I without motion, and I D I more with one that moves the frame against the others by a covariance D (from `variance_of`, in the
     modes' unit). A score test (Rao, Proc. Camb. Phil. Soc. 44 (1948) 50), solved for the rms.
     """
-    others = np.asarray(offsets, float)
-    apart = 1 + motion.correlation(others[:, None] - others).mean() - 2 * motion.correlation(others).mean()
+    with_frame, among = motion.mean_correlations(offsets)
+    apart = 1 + among - 2 * with_frame
     information = information[:LONG_MODES, :LONG_MODES]
     own = information.diagonal()
     seen = float((slope[:LONG_MODES] ** 2 / own - noise).sum())
@@ -111,9 +116,7 @@ def link_terms(
     `mean` and `variance` (K,): posterior of the others' mean; motion_variance (K,): C, in the same unit as `variance`. offsets: numbers of
     the others relative to the frame.
     """
-    others = np.asarray(offsets, float)
-    with_frame = motion.correlation(others).mean()
-    among = motion.correlation(others[:, None] - others).mean()
+    with_frame, among = motion.mean_correlations(offsets)
     shared = np.maximum(mean**2 - among * motion_variance - variance, 0)
     slope = (shared + with_frame * motion_variance) / (shared + motion_variance)
     return slope, shared + among * motion_variance - slope**2 * (shared + motion_variance)

@@ -100,8 +100,8 @@ class FrameEstimate:
     `converged`: the chains' mean heights agree to 0.3 A rms away from the view's edge, and moves were accepted. `r_hat` of the
     softest height modes is the stricter figure: near 1 when each chain alone has seen the whole posterior. `defocus_angstrom` is the
     frame's own: the movie's plus the mean height, which `positions` do not hold. `rebonded` (N,): atoms whose bonds were found to be others
-    than the problem's. `motion_angstrom`: rms motion of the heights against the linked frames, the least one where the image asks for no
-    more; NaN where none is linked.
+    than the problem's. `energy`: of the frame's own posterior, without a link. `motion_angstrom`: rms motion of the heights against the
+    linked frames, the least one where the image asks for no more; NaN where none is linked.
     """
 
     frame: int

@@ -64,8 +64,8 @@ class Replicas:
 
     def _on_device(self, images: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Any, Any]:
         """Counts and weights (B, H, W) of all replicas from those of the frames."""
-        counts, weights = (np.repeat(np.stack(part), self.settings.n_chains, axis=0).astype(np.float32) for part in zip(*images))
-        return self.xp.asarray(counts), self.xp.asarray(weights)
+        counts, weights = (self.replicated(np.stack(part)) for part in zip(*images))
+        return counts, weights
 
     def _coordinates(self, n_atoms: int) -> tuple[ModeCoordinates, np.ndarray]:
         """Mode coordinates of all replicas, and the variance (frames, N) in A^2 of the modes' heights of a free sheet."""
@@ -80,8 +80,7 @@ class Replicas:
             modes[f, :n, :n], scales[f, :n], free[f, :n], information = self._frame_modes(p)
             self._height_information.append(information)
         self._soft_modes, self._height_scales = modes[:, :, :SENSED_MODES], scales[:, :SENSED_MODES, 2]
-        chains, xp = self.settings.n_chains, self.xp
-        return ModeCoordinates(xp.asarray(np.repeat(origin, chains, axis=0)), xp.asarray(modes), xp.asarray(scales)), free
+        return ModeCoordinates(self.replicated(origin), self.xp.asarray(modes), self.xp.asarray(scales)), free
 
     def _frame_modes(self, problem: FrameProblem) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Modes (N, N) of one frame, their scales (N, 3), the variance (N,) of the heights of a free sheet, and the image's information
@@ -191,7 +190,7 @@ class Replicas:
             moments.add(chain.u, chain.misfit, chain.u[:, 1 : 1 + SOFT_MODES, 2])
         energies = np.stack(chain.trace[-schedule.n_samples :]).reshape(schedule.n_samples, -1, chains)
         mean, sigma, _ = combine_chains(moments, chain_weights(energies))
-        guide_slope, own_slope = self._image_slope(mean), self._own_slope(mean[..., 2])
+        guide_slope, own_slope = self._image_slope(mean), self._own_slope(mean)
         sensed = min(SENSED_MODES, mean.shape[1])
         slopes, precisions, pulls = (np.zeros((len(self.problems), *[sensed] * n), np.float32) for n in (1, 2, 1))
         for f, p in enumerate(self.problems):
@@ -211,29 +210,27 @@ class Replicas:
 
     def _image_slope(self, modes: np.ndarray) -> np.ndarray:
         """Derivative (frames, N) by the scaled heights of the log-likelihood of the images observed, at coordinates (frames, N, 3)."""
-        positions = self.coordinates.positions(self._replicated(modes))
+        positions = self.coordinates.positions(self.replicated(modes))
         self.energy.refresh(positions)
         return -to_numpy(self.coordinates.pull_back(self.energy.misfit(positions)[1]))[:: self.settings.n_chains, :, 2]
 
-    def _own_slope(self, height_modes: np.ndarray) -> np.ndarray:
-        """As `_image_slope` of each frame's own image, at given scaled heights (frames, N) with the x and y that go best with them."""
-        modes = np.zeros((*height_modes.shape, 3))
-        modes[..., 2] = height_modes
-        u = self._replicated(modes)
+    def _own_slope(self, modes: np.ndarray) -> np.ndarray:
+        """As `_image_slope` of each frame's own image, at heights of coordinates (frames, N, 3) with the x and y that suit them best."""
+        u = self.replicated(modes * (0, 0, 1))
         self.energy.observe(*self.own)
         self.energy.refresh(self.coordinates.positions(u))
         for _ in range(SETTLING_STEPS):
             u[..., :2] -= SETTLING_STEP * self._energy_of_modes(u)[1][..., :2]
         return self._image_slope(to_numpy(u)[:: self.settings.n_chains])
 
-    def _replicated(self, modes: np.ndarray) -> Any:
-        """Coordinates (B, N, 3) of all replicas from those of the frames."""
-        return self.xp.asarray(np.repeat(modes, self.settings.n_chains, axis=0).astype(np.float32))
-
     def _motion_variance_of(self, frame: int, modes: slice) -> Callable[[ThermalMotion], np.ndarray]:
         """From a motion to its variance in some scaled height modes of a frame."""
         free, scale = self._free_variance[frame, : len(self.problems[frame].positions)], self._height_scales[frame][modes]
         return lambda motion: motion.variance(free)[modes] / scale**2
+
+    def replicated(self, values: np.ndarray) -> Any:
+        """What each replica has (B, ...), in single precision on the device, from what each frame has (frames, ...)."""
+        return self.xp.asarray(np.repeat(values, self.settings.n_chains, axis=0).astype(np.float32))
 
     def about_mean_height(self, positions: Any) -> tuple[Any, Any]:
         """Positions with the mean height of each replica taken out, and that mean (B,)."""
