@@ -19,6 +19,8 @@ from scipy.optimize import brentq
 
 # A frame's own image is asked about motion up to this, and by its long modes alone: all others say little.
 LARGEST_MOTION_ANGSTROM, LONG_MODES = 5.0, 40
+# Standard deviations of the score that noise and the motion given leave to chance: at low dose noise looks like any motion.
+CHANCE = 3.0
 MOTION_DECIMALS = 3
 
 
@@ -82,7 +84,7 @@ def motion_seen(
     variance_of: Callable[[ThermalMotion], np.ndarray],
     offsets: Sequence[int],
 ) -> ThermalMotion:
-    """The motion given, or the larger one by which the frame's image departs from the others' mean.
+    """The motion given, or the larger one by which the frame's image departs from the others' mean by more than chance.
 
     slope (K,): derivative of the frame's log-likelihood by each mode, less that of the others' mean image scaled to the same information:
     what model and optics get wrong in both alike drops out. information (K, K): the frame's Fisher information. The slope's variance is
@@ -95,11 +97,15 @@ def motion_seen(
     own = information.diagonal()
     seen = float((slope[:LONG_MODES] ** 2 / own - noise).sum())
 
-    def lacks(rms_angstrom: float) -> float:
-        covariance = apart * variance_of(replace(motion, rms_angstrom=rms_angstrom))[:LONG_MODES]
-        return seen - float((information**2 @ covariance / own).sum())
+    def moved(rms_angstrom: float) -> np.ndarray:
+        return apart * variance_of(replace(motion, rms_angstrom=rms_angstrom))[:LONG_MODES]
 
-    if lacks(motion.rms_angstrom) <= 0:
+    def lacks(rms_angstrom: float) -> float:
+        return seen - float((information**2 @ moved(rms_angstrom) / own).sum())
+
+    covariance = noise * information + information * moved(motion.rms_angstrom) @ information
+    spread = np.sqrt(2 * float((covariance**2 / np.outer(own, own)).sum()))
+    if lacks(motion.rms_angstrom) <= CHANCE * spread:
         return motion
     if lacks(LARGEST_MOTION_ANGSTROM) >= 0:
         return replace(motion, rms_angstrom=LARGEST_MOTION_ANGSTROM)

@@ -9,6 +9,7 @@ from scant.inference import tiles
 from scant.inference.bond_moves import move_bonds
 from scant.inference.estimates import estimates_of
 from scant.inference.gate import gate_failure
+from scant.inference.neighbour_frames import LONG_MODES
 from scant.inference.problem import FrameEstimate, FrameProblem, RefineSettings
 from scant.inference.replicas import Replicas
 from scant.physics.forward import ImageGrid
@@ -20,6 +21,8 @@ ARRAYS_PER_CHAIN = 16
 MEMORY_SHARE = 0.5
 # A frame whose heights move by more than ripples are high has none in common with its neighbours.
 TURNED_OVER_ANGSTROM = 1.0
+# A right link moves the own energy by up to half a unit for each of the forty long modes that an image can tell.
+LINK_MAY_COST = 0.5 * LONG_MODES
 
 
 def bytes_per_frame(n_atoms: int, grid: ImageGrid, n_chains: int) -> int:
@@ -76,14 +79,16 @@ def _with_bonds_moved(
 def _annealed(
     problems: list[FrameProblem], optics: Optics, grid: ImageGrid, settings: RefineSettings, device: str
 ) -> tuple[list[FrameEstimate], list[FrameFailure]]:
-    """One batch; frames whose ripples seem not to be their neighbours' also from their own image alone, and the lower energy is kept."""
+    """One batch; frames whose ripples seem not to be their neighbours' also from their own image alone, which is kept where it suits that
+    image clearly better."""
     estimates, failures = _refine_batch(problems, optics, grid, settings, device)
     linked = {e.frame: e for e in estimates if e.motion_angstrom > TURNED_OVER_ANGSTROM}
     alone = [replace(p, guide_e=None, guide_inverse_variance=None, guide_offsets=()) for p in problems if p.frame in linked]
     if not alone:
         return estimates, failures
     again = _refine_batch(alone, optics, grid, replace(settings, motion=None), device)[0]
-    better = {e.frame: replace(e, motion_angstrom=linked[e.frame].motion_angstrom) for e in again if e.energy < linked[e.frame].energy}
+    clear = [e for e in again if e.energy < linked[e.frame].energy - LINK_MAY_COST]
+    better = {e.frame: replace(e, motion_angstrom=linked[e.frame].motion_angstrom) for e in clear}
     return [better.get(e.frame, e) for e in estimates], failures
 
 
