@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 # A frame's own image is asked about motion up to this, and by its long modes alone: all others say little.
 LARGEST_MOTION_ANGSTROM, LONG_MODES = 5.0, 40
 # Standard deviations of the score that noise and the motion given leave to chance: at low dose noise looks like any motion.
-CHANCE = 3.0
+CHANCE_SIGMAS = 3.0
 MOTION_DECIMALS = 3
 
 
@@ -105,7 +105,7 @@ def motion_seen(
 
     covariance = noise * information + information * moved(motion.rms_angstrom) @ information
     spread = np.sqrt(2 * float((covariance**2 / np.outer(own, own)).sum()))
-    if lacks(motion.rms_angstrom) <= CHANCE * spread:
+    if lacks(motion.rms_angstrom) <= CHANCE_SIGMAS * spread:
         return motion
     if lacks(LARGEST_MOTION_ANGSTROM) >= 0:
         return replace(motion, rms_angstrom=LARGEST_MOTION_ANGSTROM)
