@@ -31,7 +31,7 @@ ESTIMATES = ("x_px", "y_px", "sigma_x_px", "sigma_y_px", "p_atom", "pcd", "sigma
 
 @dataclass(frozen=True)
 class LocaliseSettings:
-    """Lattice, noise and margin that all frames of a movie share; nominal optics where they are known."""
+    """Lattice, noise and margin that all frames of a movie share; optics where the nominal ones are known."""
 
     lattice: Lattice2D
     bad: np.ndarray
@@ -80,7 +80,7 @@ def _located(
 
 @dataclass(frozen=True)
 class _Sight:
-    """How the nominal microscope images flat carbon: good enough for detection 10 A off the true defocus."""
+    """How the microscope images flat carbon: good enough for detection 10 A off the true defocus."""
 
     optics: Optics
     pixel_size_angstrom: float

@@ -1,13 +1,21 @@
-"""Frames for the optics fit: counts, weights and located atoms of a few frames spread over the movie."""
+"""Frames for the fits of the optics: counts, weights and atoms of a few frames spread over the movie, before and after it is localised."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from scant.errors import CalibrationError
 from scant.imaging.correction import counts_and_weights
 from scant.imaging.counts import Detector
+from scant.imaging.detect import MARGIN_ANGSTROM
+from scant.imaging.reciprocal import Lattice2D
+from scant.imaging.sites import hollow_grid, honeycomb_sites
+from scant.inference.optics_calibration import SIDE_ANGSTROM
+from scant.inference.optics_fit import CalibrationFrame
 from scant.inference.prepare import frame_problem
 from scant.inference.problem import FrameProblem
 from scant.io.blocks import usable_samples
@@ -33,3 +41,29 @@ def calibration_problems(
         rows = columns_of(sites.filter(frame=frame))
         problems.append(frame_problem(frame, counts_e, weights, rows, calibration["pixel_size_angstrom"], tuple(calibration["species"])))
     return problems
+
+
+def flat_frames(
+    frames_adu: Iterable[np.ndarray], detector: Detector, lattice: Lattice2D, species: tuple[str, str], hit_threshold_sigma: float
+) -> list[CalibrationFrame]:
+    """The middle 64 A of raw frames (H, W) with an atom at every site of their lattice, at height 0; frames without a lattice left out.
+
+    species: of each sublattice.
+    """
+    found = []
+    for raw_adu in frames_adu:
+        counts_e, weights = counts_and_weights(raw_adu, detector, hit_threshold_sigma)
+        window = [_middle(n, round(SIDE_ANGSTROM / lattice.pixel_size_angstrom)) for n in counts_e.shape]
+        counts_e, weights = counts_e[tuple(window)], weights[tuple(window)]
+        there = replace(lattice, origin_px=lattice.origin_px - [window[1].start, window[0].start])
+        sites = honeycomb_sites(hollow_grid(counts_e, there, weights > 0, margin_px=MARGIN_ANGSTROM / lattice.pixel_size_angstrom))
+        if len(sites.positions_px):
+            positions = np.column_stack([sites.positions_px * lattice.pixel_size_angstrom, np.zeros(len(sites.positions_px))])
+            found.append(CalibrationFrame(counts_e.astype(float), weights, positions, np.array(species)[sites.index[:, 2]]))
+    return found
+
+
+def _middle(n_px: int, side_px: int) -> slice:
+    """At most `side_px` pixels in the middle of an edge."""
+    first = max(0, (n_px - side_px) // 2)
+    return slice(first, first + min(n_px, side_px))

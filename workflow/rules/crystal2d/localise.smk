@@ -5,7 +5,6 @@ rule localise:
         averaged=product("averaged/{block}.zarr"),
         counts=product("average/{block}.parquet"),
         denoised=product("denoised/{block}.zarr"),
-        dataset=product("ingest/facts.json"),
         frames=product("correct/{block}.parquet"),
         detector=product("calibrate/detector.npz"),
         detector_facts=product("calibrate/detector.json"),

@@ -19,7 +19,7 @@ def run(inputs, outputs, params):
         "sigma_pixel_size_angstrom": detector_facts["lattice"]["pixel_size_sigma_angstrom"],
         "lattice_constant_angstrom": material.lattice_constant_angstrom,
         "species": list(material.species),
-        "detector": {key: value for key, value in detector_facts.items() if key != "lattice"},
+        "detector": {key: value for key, value in detector_facts.items() if key not in ("lattice", "optics_for_detection")},
         "lattice": detector_facts["lattice"],
         "optics": None,
     }

@@ -1,6 +1,5 @@
 """Locate the atoms of one block: detection on the window mean, positions on the frame itself."""
 
-from scant.inference.optics_calibration import NOMINAL_ENVELOPE_B_ANGSTROM2
 from scant.io.blocks import parse_label
 from scant.io.jobs import job
 from scant.io.ledger import failure_table, refuse_many_failures
@@ -8,9 +7,8 @@ from scant.io.logs import say
 from scant.io.structures import read_table, write_table
 from scant.io.tasks import FrameTask, MovieFrames, PerFrame, StackFrames
 from scant.io.workers import map_frames
-from scant.physics.optics import Optics
 from scant.provenance import record
-from scant.stages.calibration import read_detector, read_json, white_equivalent
+from scant.stages.calibration import optics_from, read_detector, read_json, white_equivalent
 from scant.stages.corrected import CorrectedFrames, usable_frames
 from scant.stages.localising import LocaliseSettings, lattice_from, localise_columns, sites_table
 
@@ -18,16 +16,16 @@ from scant.stages.localising import LocaliseSettings, lattice_from, localise_col
 def localise(inputs, outputs, params, block, threads):
     start, stop = parse_label(block)
     detector, facts = read_detector(inputs.detector), read_json(inputs.detector_facts)
-    nominal = read_json(inputs.dataset)["optics"]
+    optics = facts.get("optics_for_detection")
     settings = LocaliseSettings(
         lattice_from(facts["lattice"], facts["pixel_size_angstrom"]), detector.bad, *white_equivalent(facts),
         params.settings["lattice_margin_angstrom"],
-        Optics(**nominal, envelope_b_angstrom2=NOMINAL_ENVELOPE_B_ANGSTROM2) if nominal else None,
+        optics_from(optics) if optics else None,
     )  # fmt: skip
     usable = usable_frames(read_table(inputs.frames))
     sources = {
         "image_e": CorrectedFrames(MovieFrames(params.store), detector, params.hit_threshold_sigma, usable),
-        "detection_image": StackFrames((inputs.averaged if nominal else inputs.denoised,)),
+        "detection_image": StackFrames((inputs.averaged if optics else inputs.denoised,)),
         "n_averaged": PerFrame(dict(read_table(inputs.counts).iter_rows())),
     }
     task = FrameTask(localise_columns, sources, {"settings": settings})
