@@ -38,6 +38,13 @@ def movie(optics: Optics, name: str) -> tuple[list[np.ndarray], Lattice2D]:
     return frames, find_lattice(np.stack(frames), lattice_constant_angstrom=2.46, pixel_size_angstrom=PIXEL_ANGSTROM)
 
 
+def seen_by_the_lattice(nominal: Optics, frames: list[np.ndarray], lattice: Lattice2D) -> Optics:
+    """The optics for detection from frames in electrons of a perfect detector."""
+    flat = np.zeros((SIDE_PX, SIDE_PX), np.float32)
+    detector = Detector(flat, flat + 1, flat > 0, 1.0, 0.5, 1.0)
+    return optics_for_detection(nominal, flat_frames(frames, detector, lattice, ("C", "C"), 8.0), PIXEL_ANGSTROM)
+
+
 def misplaced_angstrom(frames: list[np.ndarray], lattice: Lattice2D, optics: Optics) -> float:
     """Largest distance of a true atom from the next one found, or of one found from the next true one; a turned bond's atoms lie 0.7 A from
     the sites that they have left."""
@@ -62,9 +69,7 @@ def test_a_turned_bond_is_found_with_the_nominal_optics_far_off_since_the_lattic
     true = Optics(80.0, -130000.0, -45.0, 20.0, 52.2, astigmatism_x_angstrom=8.0, astigmatism_y_angstrom=6.0)
     nominal = Optics(80.0, -130000.0, -32.0, 20.0, 52.2)
     frames, lattice = movie(true, "optics far off")
-    flat = np.zeros((SIDE_PX, SIDE_PX), np.float32)
-    detector = Detector(flat, flat + 1, flat > 0, 1.0, 0.5, 1.0)
-    seen = optics_for_detection(nominal, flat_frames(frames[:2], detector, lattice, ("C", "C"), 8.0), PIXEL_ANGSTROM)
+    seen = seen_by_the_lattice(nominal, frames[:2], lattice)
     assert abs(seen.defocus_angstrom - true.defocus_angstrom) < 3
     assert np.hypot(seen.astigmatism_x_angstrom - 8, seen.astigmatism_y_angstrom - 6) < 3
     assert misplaced_angstrom(frames, lattice, seen) < 0.5
@@ -74,7 +79,5 @@ def test_optics_stay_nominal_where_no_lattice_is_seen_or_it_does_not_look_like_t
     nominal = Optics(80.0, -130000.0, -32.0, 20.0, 52.2)
     frames, lattice = movie(nominal, "no lattice")
     noise = [stream(0, "noise", n).poisson(MEAN_E, frames[0].shape).astype(np.float32) for n in range(2)]
-    flat = np.zeros((SIDE_PX, SIDE_PX), np.float32)
-    detector = Detector(flat, flat + 1, flat > 0, 1.0, 0.5, 1.0)
-    assert optics_for_detection(nominal, [], PIXEL_ANGSTROM).defocus_angstrom == -32.0
-    assert optics_for_detection(nominal, flat_frames(noise, detector, lattice, ("C", "C"), 8.0), PIXEL_ANGSTROM).defocus_angstrom == -32.0
+    assert seen_by_the_lattice(nominal, [], lattice).defocus_angstrom == -32.0
+    assert seen_by_the_lattice(nominal, noise, lattice).defocus_angstrom == -32.0

@@ -72,12 +72,17 @@ def tiles_of(problem: FrameProblem, pixel_size_angstrom: float) -> list[Tile]:
 
 def middle_of(problem: FrameProblem, side_angstrom: float, pixel_size_angstrom: float) -> FrameProblem:
     """The problem of the square of this side in the middle of the view; the problem itself where the view is no larger."""
-    shape, side = problem.counts_e.shape, round(side_angstrom / pixel_size_angstrom)
-    if max(shape) <= side:
+    shape = problem.counts_e.shape
+    window = middle_window(shape, round(side_angstrom / pixel_size_angstrom))
+    if window == [(0, n) for n in shape]:
         return problem
-    window = [((n - min(side, n)) // 2, (n + min(side, n)) // 2) for n in shape]
     atoms = np.flatnonzero(_in_one_piece(_near(problem, window, pixel_size_angstrom), problem.bonds))
     return _cut(problem, window, atoms, pixel_size_angstrom)
+
+
+def middle_window(shape: tuple[int, ...], side_px: int) -> list[tuple[int, int]]:
+    """First pixel and the one after the last of each edge of the middle of an image, at most `side_px` wide."""
+    return [((n - min(side_px, n)) // 2, (n + min(side_px, n)) // 2) for n in shape]
 
 
 def _near(problem: FrameProblem, window: list[tuple[int, int]], pixel_size_angstrom: float) -> np.ndarray:

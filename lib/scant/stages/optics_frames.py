@@ -18,6 +18,7 @@ from scant.inference.optics_calibration import SIDE_ANGSTROM
 from scant.inference.optics_fit import CalibrationFrame
 from scant.inference.prepare import frame_problem
 from scant.inference.problem import FrameProblem
+from scant.inference.tiles import middle_window
 from scant.io.blocks import usable_samples
 from scant.io.store import read_frames
 from scant.io.structures import read_tables
@@ -53,17 +54,11 @@ def flat_frames(
     found = []
     for raw_adu in frames_adu:
         counts_e, weights = counts_and_weights(raw_adu, detector, hit_threshold_sigma)
-        window = [_middle(n, round(SIDE_ANGSTROM / lattice.pixel_size_angstrom)) for n in counts_e.shape]
-        counts_e, weights = counts_e[tuple(window)], weights[tuple(window)]
-        there = replace(lattice, origin_px=lattice.origin_px - [window[1].start, window[0].start])
+        (top, bottom), (left, right) = middle_window(counts_e.shape, round(SIDE_ANGSTROM / lattice.pixel_size_angstrom))
+        counts_e, weights = counts_e[top:bottom, left:right], weights[top:bottom, left:right]
+        there = replace(lattice, origin_px=lattice.origin_px - [left, top])
         sites = honeycomb_sites(hollow_grid(counts_e, there, weights > 0, margin_px=MARGIN_ANGSTROM / lattice.pixel_size_angstrom))
         if len(sites.positions_px):
             positions = np.column_stack([sites.positions_px * lattice.pixel_size_angstrom, np.zeros(len(sites.positions_px))])
             found.append(CalibrationFrame(counts_e.astype(float), weights, positions, np.array(species)[sites.index[:, 2]]))
     return found
-
-
-def _middle(n_px: int, side_px: int) -> slice:
-    """At most `side_px` pixels in the middle of an edge."""
-    first = max(0, (n_px - side_px) // 2)
-    return slice(first, first + min(n_px, side_px))

@@ -22,7 +22,7 @@ def run(inputs, outputs, params):
     facts = read_json(inputs.facts)
     material = load_material(facts["material"])
     good = np.array(good_frames(read_tables(inputs.faults)))
-    sampled = good[sample_frames(len(good), params.settings["n_frames"])]
+    sampled = frames(params.store, good[sample_frames(len(good), params.settings["n_frames"])])
     middle = max(0, len(good) // 2 - CONSECUTIVE_FRAMES // 2)
     references = References(
         dark_adu=read_reference(facts["dark"]),
@@ -33,14 +33,14 @@ def run(inputs, outputs, params):
         lattice_constant_angstrom=material.lattice_constant_angstrom,
     )
     result = calibrate(
-        frames(params.store, sampled), frames(params.store, good[middle : middle + CONSECUTIVE_FRAMES]), references,
+        sampled, frames(params.store, good[middle : middle + CONSECUTIVE_FRAMES]), references,
         params.settings["flat_degree"], params.hit_threshold_sigma,
     )  # fmt: skip
     found, lattice = result.facts, result.lattice
     say(f"calibrate: {found['n_bad_pixels']} bad pixels, gain {found['gain_adu_per_electron']:.3f} ADU/e ({found['gain_source']})")
     say(f"calibrate: pixel size from the lattice {lattice.pixel_size_angstrom:.5f} +- {lattice.pixel_size_sigma_angstrom:.5f} A")
     if facts["optics"]:
-        few = frames(params.store, sampled[sample_frames(len(sampled), params.settings["optics_frames"])])
+        few = sampled[sample_frames(len(sampled), params.settings["optics_frames"])]
         flat = flat_frames(few, result.detector, lattice, tuple(material.species), params.hit_threshold_sigma)
         optics = optics_for_detection(Optics(**facts["optics"]), flat, lattice.pixel_size_angstrom)
         say(f"calibrate: defocus for detection {optics.defocus_angstrom:.1f} A, by the lattice alone")
